@@ -1,0 +1,134 @@
+//! What decoding hands to assembly: one part of a chunk, its rows merged into log order.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use redostream_protocol::event::Origin;
+use redostream_protocol::{DatabaseOid, Lsn, TimelineId, Xid};
+
+/// A stretch of the log in which no relation changed its structure.
+#[derive(Clone, Debug, Default)]
+pub struct Part {
+    /// Every record that starts before this LSN is in this part or an earlier one.
+    pub end: Lsn,
+    /// Encoded events ([`redostream_protocol::event`]), contiguous per top-level transaction and
+    /// in log order within it.
+    pub arena: Bytes,
+    /// One entry per top-level transaction with rows in this part, by first row.
+    pub runs: Vec<Run>,
+    /// Stretches of events of one (sub)transaction; runs name ranges of them.
+    pub segments: Vec<Segment>,
+    /// What is not a row, in log order.
+    pub controls: Vec<Control>,
+}
+
+/// The rows of one top-level transaction in one part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Top-level transaction.
+    pub top: Xid,
+    /// Indexes into [`Part::segments`].
+    pub segments: Range<u32>,
+    /// Offsets into [`Part::arena`].
+    pub bytes: Range<u32>,
+    /// The union of its segments' flags.
+    pub flags: u8,
+}
+
+/// Consecutive events of one (sub)transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Segment {
+    /// The (sub)transaction.
+    pub xid: Xid,
+    /// Bytes of its events.
+    pub bytes: u32,
+    /// How many events.
+    pub events: u32,
+    /// Bits of [`segment_flags`].
+    pub flags: u8,
+}
+
+/// What a segment holds besides finished rows.
+pub mod segment_flags {
+    /// TOAST chunks, or rows with TOAST pointers.
+    pub const TOAST: u8 = 1;
+    /// Speculative inserts, confirmations or withdrawals.
+    pub const SPECULATIVE: u8 = 2;
+    /// Events of kind `Skipped`, or others that are not passed on.
+    pub const SKIPPED: u8 = 4;
+    /// Events of kind `Message`.
+    pub const MESSAGE: u8 = 8;
+}
+
+/// A record that decides about transactions, at its place in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Control {
+    /// Start of the record.
+    pub lsn: Lsn,
+    /// End of the record.
+    pub end_lsn: Lsn,
+    /// What it says.
+    pub kind: ControlKind,
+}
+
+/// What a control record says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ControlKind {
+    /// A transaction committed (also at COMMIT PREPARED).
+    Commit(Box<Commit>),
+    /// A top-level transaction was rolled back.
+    Abort {
+        /// Its xid.
+        top: Xid,
+    },
+    /// Subtransactions were rolled back while `top` goes on.
+    AbortSubtransactions {
+        /// Their top-level transaction.
+        top: Xid,
+        /// Every one rolled back.
+        subs: Vec<Xid>,
+    },
+    /// A transaction was prepared: it outlives a restart of the server.
+    Prepare {
+        /// Its xid.
+        top: Xid,
+    },
+    /// Every open transaction that precedes this xid, but prepared ones, is gone without a record.
+    GoneBefore(Xid),
+    /// Every open transaction but prepared ones is gone (the server stopped).
+    AllGone,
+    /// A unit of its own: a non-transactional message or sequence change.
+    Standalone {
+        /// Timeline at the record.
+        timeline: TimelineId,
+        /// Database.
+        database: DatabaseOid,
+        /// The event, encoded as in [`redostream_protocol::event`].
+        event: Bytes,
+    },
+    /// The state of the stages before is taken here for a restart point; assembly adds its own and
+    /// passes it on. The number is the gate's.
+    Checkpoint(u64),
+}
+
+/// What a commit record says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// Timeline at the record.
+    pub timeline: TimelineId,
+    /// Top-level transaction.
+    pub top: Xid,
+    /// Children that committed with it. Others seen have been rolled back.
+    pub subs: Vec<Xid>,
+    /// Database.
+    pub database: DatabaseOid,
+    /// Microseconds since 2000-01-01 00:00 UTC.
+    pub commit_time_us: i64,
+    /// Replication origin.
+    pub origin: Option<Origin>,
+    /// Global id of a prepared transaction.
+    pub gid: Option<Vec<u8>>,
+    /// Whether the transaction is to be left out: it began before the catalog could be trusted, or
+    /// in a database that was not asked for. Its rows are dropped.
+    pub skip: bool,
+}

@@ -1,0 +1,10 @@
+//! Framing: pages to records.
+//!
+//! Takes: a chunk of WAL bytes. Gives: the records that start in it, checked and classified, row
+//! records already dealt to partitions. Keeps: nothing from one chunk to the next. Never: looks at
+//! another chunk's records, skips a record it does not know, or believes a length before the
+//! prev-link and the CRC have passed.
+
+pub mod format;
+pub mod record;
+pub mod xact;

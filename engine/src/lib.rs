@@ -1,0 +1,13 @@
+//! WAL bytes in, released transactions out.
+//!
+//! The folders are the stages in flow order: [`source`], [`framing`], [`gate`] with its
+//! [`catalog`], [`decoding`], [`assembly`], [`feed`]. Start reading at `pipeline.rs`.
+
+pub mod assembly;
+pub mod catalog;
+pub mod decoding;
+pub mod feed;
+pub mod framing;
+pub mod gate;
+pub mod limits;
+pub mod source;

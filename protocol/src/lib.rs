@@ -1,0 +1,16 @@
+//! What crosses a process boundary: positions, events, relation structures, value encodings and
+//! their text, frames, and the control plane.
+//!
+//! This crate is the leaf of the workspace: engine, server and client all speak it, and it knows
+//! none of them. Nothing here does I/O.
+
+pub mod cursor;
+pub mod event;
+pub mod ids;
+pub mod position;
+pub mod schema;
+pub mod value;
+
+pub use cursor::{Cursor, ShortInput};
+pub use ids::{DatabaseOid, Lsn, Oid, RelFileNode, TimelineId, Xid};
+pub use position::Position;
