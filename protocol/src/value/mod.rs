@@ -3,6 +3,8 @@
 //!
 //! One file per type family. Every function takes the value without its varlena header.
 
+pub mod decompress;
+
 use crate::cursor::ShortInput;
 
 /// A value that contradicts its type.
