@@ -10,8 +10,26 @@ use std::sync::LazyLock;
 use super::{TextContext, ValueError};
 use crate::cursor::Cursor;
 
-/// The hyphens of ISBNs: one line per registration group.
-static ISBN_RANGES_TEXT: &str = include_str!("isbn_ranges.txt");
+/// Ranges of prefixes, and those that decide about the hyphens of ISBNs.
+static RANGES_TEXT: &str = include_str!("isn_ranges.txt");
+
+/// The lines of one kind, each in words.
+fn ranges_text(kind: &str) -> impl Iterator<Item = std::str::Split<'static, char>> {
+    let lines = RANGES_TEXT
+        .lines()
+        .filter_map(move |line| line.strip_prefix(kind));
+    lines.map(|line| line.split(' '))
+}
+
+/// The prefixes in use, as first and last.
+// pg: contrib/isn/EAN13.h EAN13_range [14-18]
+static PREFIXES: LazyLock<Vec<(u16, u16)>> = LazyLock::new(|| {
+    let ranges = ranges_text("prefixes ").flatten().filter_map(|range| {
+        let (first, last) = range.split_once('-')?;
+        Some((first.parse().ok()?, last.parse().ok()?))
+    });
+    ranges.collect()
+});
 
 /// ISMNs: the registrants after `979-0`.
 const ISMN_RANGES: [(&str, &str); 5] = [
@@ -20,67 +38,6 @@ const ISMN_RANGES: [(&str, &str); 5] = [
     ("40000", "69999"),
     ("700000", "899999"),
     ("9000000", "9999999"),
-];
-
-/// The prefixes in use, as first and last.
-// pg: contrib/isn/EAN13.h EAN13_range [14-18]
-const PREFIXES: [(u16, u16); 56] = [
-    (0, 139),
-    (200, 380),
-    (383, 383),
-    (385, 385),
-    (387, 387),
-    (400, 440),
-    (450, 471),
-    (474, 482),
-    (484, 487),
-    (489, 509),
-    (520, 520),
-    (528, 531),
-    (535, 535),
-    (539, 549),
-    (560, 560),
-    (569, 579),
-    (590, 590),
-    (594, 594),
-    (599, 601),
-    (603, 603),
-    (608, 609),
-    (611, 611),
-    (613, 613),
-    (616, 616),
-    (618, 619),
-    (621, 622),
-    (624, 629),
-    (640, 649),
-    (690, 695),
-    (700, 709),
-    (729, 746),
-    (750, 750),
-    (754, 755),
-    (759, 770),
-    (773, 773),
-    (775, 775),
-    (777, 777),
-    (779, 780),
-    (784, 784),
-    (786, 786),
-    (789, 790),
-    (800, 850),
-    (858, 860),
-    (865, 865),
-    (867, 867),
-    (869, 880),
-    (884, 885),
-    (888, 888),
-    (890, 890),
-    (893, 893),
-    (899, 919),
-    (930, 950),
-    (955, 955),
-    (958, 958),
-    (977, 982),
-    (990, 999),
 ];
 
 /// ISBNs from `first` to `last` (their nine digits after the prefix) have these hyphens.
@@ -94,12 +51,8 @@ struct IsbnRange {
 }
 
 static ISBN_RANGES: LazyLock<Vec<IsbnRange>> = LazyLock::new(|| {
-    let lines = ISBN_RANGES_TEXT
-        .lines()
-        .filter(|line| !line.starts_with('#'));
-    lines
-        .flat_map(|line| {
-            let mut words = line.split(' ');
+    ranges_text("isbn ")
+        .flat_map(|mut words| {
             let (prefix, group) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
             words.filter_map(move |range| {
                 let (first, last) = range.split_once('-')?;
@@ -257,6 +210,7 @@ mod tests {
 
     #[test]
     fn ranges_are_read_and_sorted() {
+        assert_eq!(PREFIXES.len(), 56);
         let ranges = &*ISBN_RANGES;
         assert_eq!(ranges.len(), 915);
         for pair in ranges.windows(2) {

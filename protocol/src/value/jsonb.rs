@@ -14,6 +14,7 @@
 //! element with the scalar bit.
 // pg: utils/jsonb.h JEntry, JsonbContainer [14-18]
 
+use super::json::push_escaped_string;
 use super::pieces::{TEXT_BYTES_MAX, bytes_at, u32_at};
 use super::{TextContext, ValueError, numeric};
 
@@ -124,7 +125,7 @@ impl<'a> Open<'a> {
         &self,
         index: usize,
         start: usize,
-        context: &TextContext,
+        numbers: Numbers<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(usize, Option<Open<'a>>), ValueError> {
         let end = self.end(index, start)?;
@@ -136,8 +137,8 @@ impl<'a> Open<'a> {
         };
         let mut inner = None;
         match self.entry(index)? >> 28 & 7 {
-            0 => escape_json(&self.data[start..end], out),
-            1 => stored_numeric_text(aligned()?, context, out)?,
+            0 => push_escaped_string(out, &self.data[start..end]),
+            1 => numbers.push(aligned()?, out)?,
             2 => out.extend_from_slice(b"false"),
             3 => out.extend_from_slice(b"true"),
             4 => out.extend_from_slice(b"null"),
@@ -150,7 +151,7 @@ impl<'a> Open<'a> {
     /// Prints up to the next container within, which is handed back, or up to the end.
     fn advance(
         &mut self,
-        context: &TextContext,
+        numbers: Numbers<'_>,
         out: &mut Vec<u8>,
     ) -> Result<Option<Open<'a>>, ValueError> {
         while self.begun < self.count {
@@ -164,12 +165,12 @@ impl<'a> Open<'a> {
                 if self.entry(index)? >> 28 & 7 != 0 {
                     return Err(invalid("a key is not a string"));
                 }
-                (self.next, _) = self.print(index, self.next, context, out)?;
+                (self.next, _) = self.print(index, self.next, numbers, out)?;
                 out.extend_from_slice(b": ");
                 (self.next_value, inner) =
-                    self.print(self.count + index, self.next_value, context, out)?;
+                    self.print(self.count + index, self.next_value, numbers, out)?;
             } else {
-                (self.next, inner) = self.print(index, self.next, context, out)?;
+                (self.next, inner) = self.print(index, self.next, numbers, out)?;
             }
             if inner.is_some() {
                 return Ok(inner);
@@ -197,11 +198,12 @@ pub(super) fn jsonb_text(
     context: &TextContext,
     out: &mut Vec<u8>,
 ) -> Result<(), ValueError> {
+    let numbers = Numbers::new(context, out);
     let root = Open::new(value)?;
     out.extend_from_slice(root.brackets().0);
     let mut stack = vec![root];
     while let Some(open) = stack.last_mut() {
-        if let Some(inner) = open.advance(context, out)? {
+        if let Some(inner) = open.advance(numbers, out)? {
             if inner.kind == Kind::Scalar {
                 return Err(invalid("a lone scalar is nested"));
             }
@@ -215,61 +217,38 @@ pub(super) fn jsonb_text(
     Ok(())
 }
 
-/// Appends a numeric that is stored with its 4-byte varlena header at the start of `stored`.
-pub(super) fn stored_numeric_text(
-    stored: &[u8],
-    context: &TextContext,
-    out: &mut Vec<u8>,
-) -> Result<(), ValueError> {
-    let header = u32_at(stored, 0, "numeric header")?;
-    let length = (header >> 2) as usize;
-    if header & 3 != 0 || length < 4 {
-        return Err(invalid("a number has a bad header"));
-    }
-    let digits = bytes_at(stored, 4, length - 4, "numeric")?;
-    numeric::numeric_text(digits, context, out)?;
-    if out.len() > TEXT_BYTES_MAX {
-        return Err(invalid("its text would be longer than 1 GB"));
-    }
-    Ok(())
+/// Prints the numerics inside a document, and keeps its text within what the server prints: a few
+/// bytes of a numeric can stand for 147 thousand digits.
+#[derive(Clone, Copy)]
+pub(super) struct Numbers<'a> {
+    context: &'a TextContext,
+    /// Where the text of the document must end.
+    end_max: usize,
 }
 
-/// Appends `text` as a JSON string, escaped as PostgreSQL does it.
-// pg: utils/adt/json.c escape_json [14-18]
-pub(crate) fn escape_json(text: &[u8], out: &mut Vec<u8>) {
-    out.reserve(text.len() + 2);
-    out.push(b'"');
-    let mut rest = text;
-    while let Some(at) = rest.iter().position(|byte| needs_escape(*byte)) {
-        out.extend_from_slice(&rest[..at]);
-        push_escape(rest[at], out);
-        rest = &rest[at + 1..];
-    }
-    out.extend_from_slice(rest);
-    out.push(b'"');
-}
-
-fn needs_escape(byte: u8) -> bool {
-    byte < b' ' || byte == b'"' || byte == b'\\'
-}
-
-fn push_escape(byte: u8, out: &mut Vec<u8>) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    let short = match byte {
-        0x08 => b'b',
-        0x0C => b'f',
-        b'\n' => b'n',
-        b'\r' => b'r',
-        b'\t' => b't',
-        b'"' | b'\\' => byte,
-        _ => {
-            out.extend_from_slice(b"\\u00");
-            out.push(HEX[usize::from(byte >> 4)]);
-            out.push(HEX[usize::from(byte & 15)]);
-            return;
+impl<'a> Numbers<'a> {
+    /// For the document whose text starts at the end of `out`.
+    pub(super) fn new(context: &'a TextContext, out: &[u8]) -> Self {
+        Self {
+            context,
+            end_max: out.len().saturating_add(TEXT_BYTES_MAX),
         }
-    };
-    out.extend_from_slice(&[b'\\', short]);
+    }
+
+    /// Appends the numeric that is stored with its 4-byte varlena header at the start of `stored`.
+    pub(super) fn push(&self, stored: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
+        let header = u32_at(stored, 0, "numeric header")?;
+        let length = (header >> 2) as usize;
+        if header & 3 != 0 || length < 4 {
+            return Err(invalid("a number has a bad header"));
+        }
+        let digits = bytes_at(stored, 4, length - 4, "numeric")?;
+        numeric::numeric_text(digits, self.context, out)?;
+        if out.len() > self.end_max {
+            return Err(invalid("its text would be longer than 1 GB"));
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -307,15 +286,5 @@ mod tests {
         value.extend_from_slice(&(ENTRY_HAS_OFFSET | 2).to_le_bytes());
         value.extend_from_slice(b"abc");
         assert!(text(&value).is_err());
-    }
-
-    #[test]
-    fn escapes() {
-        let mut out = Vec::new();
-        escape_json(b"a\"\\\x08\x0c\n\r\t\x01\x1f\x7f/\xc3\xa9", &mut out);
-        assert_eq!(
-            out,
-            b"\"a\\\"\\\\\\b\\f\\n\\r\\t\\u0001\\u001f\x7f/\xc3\xa9\""
-        );
     }
 }

@@ -17,7 +17,8 @@
 //! Positions are relative to the node they stand in; all point forward.
 // pg: utils/jsonpath.h, utils/adt/jsonpath.c flattenJsonPathParseItem [14-18]
 
-use super::jsonb::{escape_json, stored_numeric_text};
+use super::json::push_escaped_string;
+use super::jsonb::Numbers;
 use super::pieces::{bytes_at, push_number, u32_at};
 use super::{TextContext, ValueError};
 
@@ -166,12 +167,13 @@ struct Node {
 
 /// Prints nodes from a stack of tasks, so that depth costs memory and not the machine's stack.
 struct Printer<'a> {
-    context: &'a TextContext,
+    major: u16,
+    numbers: Numbers<'a>,
     nodes: &'a [u8],
     tasks: Vec<Task<'a>>,
-    /// Nodes that may still be printed: more than there can be means that some are shared, and
-    /// few bytes could stand for endless text.
-    nodes_left: usize,
+    /// Bytes of nodes that may still be printed: more than there are means that some are shared,
+    /// and few bytes could stand for endless text.
+    bytes_left: usize,
 }
 
 /// `jsonpath_out`.
@@ -190,14 +192,15 @@ pub(super) fn jsonpath_text(
     }
     let nodes = value.get(4..).unwrap_or_default();
     let mut printer = Printer {
-        context,
+        major: context.major,
+        numbers: Numbers::new(context, out),
         nodes,
         tasks: vec![Task::Node {
             at: 0,
             in_path: false,
             parentheses: true,
         }],
-        nodes_left: nodes.len() / NODE_BYTES_MIN,
+        bytes_left: nodes.len(),
     };
     while let Some(task) = printer.tasks.pop() {
         match task {
@@ -214,6 +217,14 @@ pub(super) fn jsonpath_text(
 }
 
 impl<'a> Printer<'a> {
+    fn spend(&mut self, bytes: usize) -> Result<(), ValueError> {
+        self.bytes_left = self
+            .bytes_left
+            .checked_sub(bytes)
+            .ok_or_else(|| invalid("nodes are shared"))?;
+        Ok(())
+    }
+
     fn word(&self, offset: usize) -> Result<u32, ValueError> {
         Ok(u32_at(self.nodes, offset, "jsonpath node")?)
     }
@@ -244,10 +255,7 @@ impl<'a> Printer<'a> {
     }
 
     fn node(&mut self, at: usize) -> Result<Node, ValueError> {
-        self.nodes_left = self
-            .nodes_left
-            .checked_sub(1)
-            .ok_or_else(|| invalid("nodes are shared"))?;
+        self.spend(NODE_BYTES_MIN)?;
         let next_at = (at + 1).next_multiple_of(4);
         Ok(Node {
             at,
@@ -257,8 +265,9 @@ impl<'a> Printer<'a> {
         })
     }
 
-    fn string(&self, offset: usize) -> Result<&'a [u8], ValueError> {
+    fn string(&mut self, offset: usize) -> Result<&'a [u8], ValueError> {
         let length = self.word(offset)? as usize;
+        self.spend(length)?;
         Ok(bytes_at(self.nodes, offset + 4, length, "jsonpath string")?)
     }
 
@@ -309,11 +318,11 @@ impl<'a> Printer<'a> {
             Form::Numeric => {
                 let stored = self.nodes.get(node.body..).unwrap_or_default();
                 // `1.type()` could not be read back; 14 prints it still.
-                let parentheses = node.next.is_some() && self.context.major >= 15;
+                let parentheses = node.next.is_some() && self.major >= 15;
                 if parentheses {
                     out.push(b'(');
                 }
-                stored_numeric_text(stored, self.context, out)?;
+                self.numbers.push(stored, out)?;
                 if parentheses {
                     out.push(b')');
                 }
@@ -324,7 +333,7 @@ impl<'a> Printer<'a> {
                     Form::Variable => out.push(b'$'),
                     _ => {}
                 }
-                escape_json(self.string(node.body)?, out);
+                push_escaped_string(out, self.string(node.body)?);
             }
             Form::AnyKey => out.extend_from_slice(if in_path { b".*" } else { b"*" }),
             Form::AnyLevel => {
@@ -457,7 +466,7 @@ fn push_levels(first: u32, last: u32, out: &mut Vec<u8>) {
 
 fn push_pattern(pattern: &[u8], flags: u32, out: &mut Vec<u8>) {
     out.extend_from_slice(b" like_regex ");
-    escape_json(pattern, out);
+    push_escaped_string(out, pattern);
     if flags == 0 {
         return;
     }

@@ -5,8 +5,7 @@ use std::io::Write;
 
 use crate::cursor::ShortInput;
 
-/// The longest text of a value: the server fails beyond. A few bytes of a number can stand for
-/// 147 thousand digits, so documents of many numbers need a bound.
+/// The longest text of a value: the server fails beyond.
 // pg: utils/memutils.h MaxAllocSize [14-18]
 pub(super) const TEXT_BYTES_MAX: usize = 0x3FFF_FFFF;
 

@@ -131,7 +131,7 @@ fn damaged_values_end_in_an_error_or_in_some_text() {
                     break;
                 };
                 // Headers and entries are where it hurts.
-                let reach = if random.next_u32() % 2 == 0 {
+                let reach = if random.next_u32() & 1 == 0 {
                     last.min(40)
                 } else {
                     last
