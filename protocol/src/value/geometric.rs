@@ -7,10 +7,6 @@ use crate::cursor::Cursor;
 
 const POINT_BYTES: usize = 16;
 
-fn invalid(type_name: &'static str, problem: &'static str) -> ValueError {
-    ValueError::Invalid { type_name, problem }
-}
-
 fn push_double(out: &mut Vec<u8>, value: &[u8], offset: usize) -> Result<(), ValueError> {
     let bits = array_at(value, offset, "coordinate")?;
     push_float8(out, f64::from_le_bytes(bits));
@@ -51,7 +47,7 @@ fn fixed_points<'a>(
     type_name: &'static str,
 ) -> Result<&'a [u8], ValueError> {
     if value.len() != count * POINT_BYTES {
-        return Err(invalid(type_name, "wrong length"));
+        return Err(ValueError::invalid(type_name, "wrong length"));
     }
     Ok(value)
 }
@@ -65,7 +61,10 @@ fn counted_points<'a>(
 ) -> Result<&'a [u8], ValueError> {
     let points = value.get(offset..).unwrap_or_default();
     if count as usize != points.len() / POINT_BYTES || !points.len().is_multiple_of(POINT_BYTES) {
-        return Err(invalid(type_name, "its length is not that of its points"));
+        return Err(ValueError::invalid(
+            type_name,
+            "its length is not that of its points",
+        ));
     }
     Ok(points)
 }
@@ -136,7 +135,7 @@ pub(super) fn line_text(
     out: &mut Vec<u8>,
 ) -> Result<(), ValueError> {
     if value.len() != 24 {
-        return Err(invalid("line", "wrong length"));
+        return Err(ValueError::invalid("line", "wrong length"));
     }
     out.push(b'{');
     push_doubles(out, value, 0, 3, b",")?;
@@ -151,7 +150,7 @@ pub(super) fn circle_text(
     out: &mut Vec<u8>,
 ) -> Result<(), ValueError> {
     if value.len() != 24 {
-        return Err(invalid("circle", "wrong length"));
+        return Err(ValueError::invalid("circle", "wrong length"));
     }
     out.extend_from_slice(b"<(");
     push_doubles(out, value, 0, 2, b",")?;
@@ -176,7 +175,10 @@ pub(super) fn cube_text(
     let corners = value.get(4..).unwrap_or_default();
     let stored = if header & CUBE_POINT != 0 { 1 } else { 2 };
     if dimensions.checked_mul(8 * stored) != Some(corners.len()) {
-        return Err(invalid("cube", "its length is not that of its coordinates"));
+        return Err(ValueError::invalid(
+            "cube",
+            "its length is not that of its coordinates",
+        ));
     }
     let (lower, upper) = corners.split_at(8 * dimensions);
     out.push(b'(');

@@ -147,10 +147,7 @@ fn hyphenate(value: &[u8]) -> Result<(String, Kind), ValueError> {
     cursor.finish("isn")?;
     let digits = format!("{:013}", stored >> 1);
     if digits.len() > 13 {
-        return Err(ValueError::Invalid {
-            type_name: "isn",
-            problem: "more than 13 digits",
-        });
+        return Err(ValueError::invalid("isn", "more than 13 digits"));
     }
     let mark = if stored & 1 == 1 { "!" } else { "" };
     let (body, check) = digits.split_at(12);

@@ -15,8 +15,9 @@
 // pg: utils/jsonb.h JEntry, JsonbContainer [14-18]
 
 use super::json::push_escaped_string;
-use super::pieces::{TEXT_BYTES_MAX, bytes_at, u32_at};
+use super::pieces::{bytes_at, u32_at};
 use super::{TextContext, ValueError, numeric};
+use crate::limits::TEXT_BYTES_MAX;
 
 const SCALAR: u32 = 1 << 28;
 const OBJECT: u32 = 1 << 29;
@@ -27,10 +28,7 @@ const ENTRY_HAS_OFFSET: u32 = 1 << 31;
 const ENTRY_LENGTH_MASK: u32 = (1 << 28) - 1;
 
 fn invalid(problem: &'static str) -> ValueError {
-    ValueError::Invalid {
-        type_name: "jsonb",
-        problem,
-    }
+    ValueError::invalid("jsonb", problem)
 }
 
 /// `json_out`: the text is stored as it came.

@@ -32,10 +32,7 @@ const REGEX_FLAGS: &[u8; 5] = b"ismxq";
 const NODE_BYTES_MIN: usize = 5;
 
 fn invalid(problem: &'static str) -> ValueError {
-    ValueError::Invalid {
-        type_name: "jsonpath",
-        problem,
-    }
+    ValueError::invalid("jsonpath", problem)
 }
 
 /// How a node is printed.

@@ -7,10 +7,6 @@ use super::boolean_query::{Item, print_infix};
 use super::pieces::{bytes_at, push_number, u16_at, u32_at};
 use super::{TextContext, ValueError};
 
-fn invalid(type_name: &'static str, problem: &'static str) -> ValueError {
-    ValueError::Invalid { type_name, problem }
-}
-
 /// `ltree_out`: u16 number of levels, padding; each level is u16 length, its label, padding.
 // pg: contrib/ltree/ltree.h ltree_level [14-18]
 pub(super) fn ltree_text(
@@ -75,7 +71,10 @@ pub(super) fn lquery_text(
         }
         let bytes = usize::from(u16_at(value, at, "lquery level")?);
         if bytes < LEVEL_HEADER_BYTES {
-            return Err(invalid("lquery", "a level is shorter than its header"));
+            return Err(ValueError::invalid(
+                "lquery",
+                "a level is shorter than its header",
+            ));
         }
         push_level(bytes_at(value, at, bytes, "lquery level")?, out)?;
         at += bytes.next_multiple_of(8);
@@ -136,7 +135,7 @@ pub(super) fn ltxtquery_text(
     _context: &TextContext,
     out: &mut Vec<u8>,
 ) -> Result<(), ValueError> {
-    let invalid = |problem| invalid("ltxtquery", problem);
+    let invalid = |problem| ValueError::invalid("ltxtquery", problem);
     let count = u32_at(value, 0, "ltxtquery count")? as usize;
     let bytes = count
         .checked_mul(ITEM_BYTES)

@@ -3,10 +3,6 @@
 use super::pieces::{array_at, push_number};
 use super::{TextContext, ValueError};
 
-fn invalid(type_name: &'static str, problem: &'static str) -> ValueError {
-    ValueError::Invalid { type_name, problem }
-}
-
 /// `inet_out`: the mask is left out where it covers the whole address.
 pub(super) fn inet_text(
     value: &[u8],
@@ -33,10 +29,18 @@ fn push_address(value: &[u8], always_mask: bool, out: &mut Vec<u8>) -> Result<()
     let whole = match (family, address.len()) {
         (2, 4) => 32,
         (3, 16) => 128,
-        _ => return Err(invalid("inet", "unknown family or wrong length")),
+        _ => {
+            return Err(ValueError::invalid(
+                "inet",
+                "unknown family or wrong length",
+            ));
+        }
     };
     if bits > whole {
-        return Err(invalid("inet", "the mask is longer than the address"));
+        return Err(ValueError::invalid(
+            "inet",
+            "the mask is longer than the address",
+        ));
     }
     if family == 2 {
         push_ipv4(address, out);
@@ -133,7 +137,7 @@ fn push_mac(
     out: &mut Vec<u8>,
 ) -> Result<(), ValueError> {
     if value.len() != length {
-        return Err(invalid(type_name, "wrong length"));
+        return Err(ValueError::invalid(type_name, "wrong length"));
     }
     for (index, byte) in value.iter().enumerate() {
         if index > 0 {

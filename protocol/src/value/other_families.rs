@@ -9,10 +9,7 @@ use super::{
 /// The text function for an output function, by its C symbol (`pg_proc.prosrc`) and its library
 /// (`pg_proc.probin`, empty for PostgreSQL's own).
 pub(crate) fn lookup(symbol: &str, library: &str) -> Option<TextFn> {
-    // As it was given to CREATE FUNCTION: with or without a directory and a suffix.
-    let file = library.rsplit('/').next().unwrap_or(library);
-    let module = file.strip_suffix(".so").unwrap_or(file);
-    let function: TextFn = match (module, symbol) {
+    let function: TextFn = match (module(library), symbol) {
         ("", _) => return built_in(symbol),
         ("hstore", "hstore_out") => hstore::hstore_text,
         ("ltree", "ltree_out") => ltree::ltree_text,
@@ -29,6 +26,21 @@ pub(crate) fn lookup(symbol: &str, library: &str) -> Option<TextFn> {
         _ => return None,
     };
     Some(function)
+}
+
+/// The function that gives a value as JSON, for types that have a cast of their own to `json`,
+/// which `to_json()` then takes.
+pub(crate) fn json(symbol: &str, library: &str) -> Option<TextFn> {
+    match (module(library), symbol) {
+        ("hstore", "hstore_out") => Some(hstore::hstore_json),
+        _ => None,
+    }
+}
+
+/// The library without what CREATE FUNCTION may have been given: directory and suffix.
+fn module(library: &str) -> &str {
+    let file = library.rsplit('/').next().unwrap_or(library);
+    file.strip_suffix(".so").unwrap_or(file)
 }
 
 fn built_in(symbol: &str) -> Option<TextFn> {

@@ -5,10 +5,6 @@ use std::io::Write;
 
 use crate::cursor::ShortInput;
 
-/// The longest text of a value: the server fails beyond.
-// pg: utils/memutils.h MaxAllocSize [14-18]
-pub(super) const TEXT_BYTES_MAX: usize = 0x3FFF_FFFF;
-
 /// The `wanted` bytes at `offset`.
 pub(super) fn bytes_at<'a>(
     value: &'a [u8],

@@ -5,10 +5,6 @@ use super::pieces::{array_at, bytes_at, push_number, u16_at, u32_at};
 use super::{TextContext, ValueError};
 use crate::cursor::Cursor;
 
-fn invalid(type_name: &'static str, problem: &'static str) -> ValueError {
-    ValueError::Invalid { type_name, problem }
-}
-
 /// `pg_lsn_out`.
 // pg: utils/adt/pg_lsn.c [14-18]
 pub(super) fn lsn_text(
@@ -66,7 +62,7 @@ fn statistics<'a>(
 ) -> Result<(u32, Cursor<'a>), ValueError> {
     let mut cursor = Cursor::new(value);
     if cursor.u32("magic")? != magic || cursor.u32("format")? != 1 {
-        return Err(invalid(type_name, "unknown format"));
+        return Err(ValueError::invalid(type_name, "unknown format"));
     }
     Ok((cursor.u32("number of items")?, cursor))
 }
@@ -91,7 +87,8 @@ pub(super) fn ndistinct_text(
         let distinct = f64::from_le_bytes(cursor.array("distinct values")?);
         let count = cursor.u32("number of attributes")? as usize;
         let bytes = count.checked_mul(2);
-        let bytes = bytes.ok_or_else(|| invalid("pg_ndistinct", "too many attributes"))?;
+        let bytes =
+            bytes.ok_or_else(|| ValueError::invalid("pg_ndistinct", "too many attributes"))?;
         let list = cursor.take(bytes, "attribute numbers")?;
         for index in 0..count {
             if index > 0 {
@@ -166,7 +163,7 @@ pub(super) fn query_int_text(
     out: &mut Vec<u8>,
 ) -> Result<(), ValueError> {
     use super::boolean_query::{Item, print_infix};
-    let invalid = |problem| invalid("query_int", problem);
+    let invalid = |problem| ValueError::invalid("query_int", problem);
     let count = u32_at(value, 0, "query_int count")? as usize;
     let bytes = count
         .checked_mul(8)

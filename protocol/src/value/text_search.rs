@@ -5,17 +5,11 @@ use super::pieces::{bytes_at, push_escaped, push_number, u16_at, u32_at};
 use super::{TextContext, ValueError};
 
 fn invalid_vector(problem: &'static str) -> ValueError {
-    ValueError::Invalid {
-        type_name: "tsvector",
-        problem,
-    }
+    ValueError::invalid("tsvector", problem)
 }
 
 fn invalid_query(problem: &'static str) -> ValueError {
-    ValueError::Invalid {
-        type_name: "tsquery",
-        problem,
-    }
+    ValueError::invalid("tsquery", problem)
 }
 
 /// Lexemes stand in single quotes, with quotes and backslashes doubled.

@@ -6,10 +6,6 @@ use super::pieces::{array_at, bytes_at, push_number};
 use super::{TextContext, ValueError};
 use crate::cursor::Cursor;
 
-fn invalid(type_name: &'static str, problem: &'static str) -> ValueError {
-    ValueError::Invalid { type_name, problem }
-}
-
 /// Prints `[a,b,c]` from u16 dimensions, u16 unused, and elements of `N` bytes.
 fn push_dense<const N: usize>(
     value: &[u8],
@@ -21,7 +17,10 @@ fn push_dense<const N: usize>(
     let dimensions = usize::from(Cursor::new(value).u16("vector dimensions")?);
     let elements = value.get(4..).unwrap_or_default();
     if elements.len() != dimensions * N {
-        return Err(invalid(type_name, "its length is not that of its elements"));
+        return Err(ValueError::invalid(
+            type_name,
+            "its length is not that of its elements",
+        ));
     }
     out.push(b'[');
     for index in 0..dimensions {
@@ -79,7 +78,7 @@ pub(super) fn sparsevec_text(
     cursor.u32("sparsevec unused")?;
     let elements = cursor.rest();
     if count.checked_mul(8) != Some(elements.len()) {
-        return Err(invalid(
+        return Err(ValueError::invalid(
             "sparsevec",
             "its length is not that of its elements",
         ));
