@@ -7,6 +7,7 @@
 pub mod cursor;
 pub mod event;
 pub mod ids;
+pub mod limits;
 pub mod position;
 pub mod schema;
 pub mod value;
