@@ -9,6 +9,7 @@ pub mod event;
 pub mod ids;
 pub mod limits;
 pub mod position;
+pub mod render;
 pub mod schema;
 pub mod value;
 
