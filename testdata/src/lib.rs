@@ -12,10 +12,12 @@
 //!   where the two differ;
 //! - [`scenario`] ties them together: base, SQL, expected output, WAL;
 //! - [`generator`] makes random SQL from a seed, [`batch`] runs many seeds on one cluster;
-//! - [`recorded`] reads what `recorded/` holds and needs no server, [`recorder`] writes it.
+//! - [`recorded`] reads what `recorded/` holds and needs no server, [`recorder`] writes it from
+//!   the cases that [`case_file`] reads.
 
 pub mod account;
 pub mod batch;
+pub mod case_file;
 pub mod cluster;
 pub mod compare;
 pub mod decoder;

@@ -110,7 +110,7 @@ fn base_text(random: &mut Random, major: u32, values: &str) -> String {
         .or_else(|| strings::text(random, major, values))
         .or_else(|| times::text(random, major, values))
         .or_else(|| documents::text(random, values))
-        .or_else(|| others::text(random, major, values))
+        .or_else(|| others::text(random, values))
         .unwrap_or_default()
 }
 

@@ -3,7 +3,7 @@
 use crate::generator::random::Random;
 
 /// The text of one of these types; none for other types.
-pub(super) fn text(random: &mut Random, major: u32, values: &str) -> Option<String> {
+pub(super) fn text(random: &mut Random, values: &str) -> Option<String> {
     Some(match values {
         "uuid" => format!("{:016x}{:016x}", random.bits(), random.bits()),
         "inet" | "cidr" => network(random, values == "cidr"),
@@ -212,7 +212,7 @@ fn object_name(random: &mut Random, kind: &str) -> Option<&'static str> {
             "textcat",
         ]),
         "regprocedure" => random.pick(&["abs(integer)", "length(text)", "-", "99999999", "now()"]),
-        "regoper" => random.pick(&["0", "99999999", "||/", "@-@"]),
+        "regoper" => random.pick(&["0", "99999999", "||/", "|/"]),
         "regoperator" => random.pick(&["+(integer,integer)", "0", "-(NONE,bigint)", "99999999"]),
         "regrole" => random.pick(&["postgres", "pg_monitor", "-", "99999999"]),
         "regnamespace" => random.pick(&["pg_catalog", "public", "-", "99999999"]),
