@@ -5,6 +5,7 @@
 //! none of them. Nothing here does I/O.
 
 pub mod cursor;
+pub mod ddl;
 pub mod event;
 pub mod ids;
 pub mod limits;

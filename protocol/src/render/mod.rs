@@ -5,19 +5,26 @@
 //! its rows. Never does I/O, never filters.
 
 mod identifier;
+mod json;
+mod object;
 mod relations;
 #[cfg(test)]
 mod samples;
+mod structure;
 mod test_decoding;
 
 use std::sync::Arc;
 
 use crate::cursor::{Cursor, ShortInput};
-use crate::event::{Event, EventError, EventKind, TransactionHeader, flags};
+use crate::event::{ColumnValue, Event, EventError, EventKind, TransactionHeader, flags};
 use crate::ids::{DatabaseOid, Lsn};
+use crate::position::Position;
 use crate::schema::{Database, Name, Relation, RelationVersion};
+use crate::value::decompress::decompress;
 use crate::value::{Monetary, TextContext, TimeZone, ValueError};
 
+pub use json::{Json, JsonOptions, push_notice_line, push_relation_line};
+pub use structure::push_table_json;
 pub use test_decoding::{TestDecoding, TestDecodingOptions};
 
 /// What a stream has told of the relations and databases its events name.
@@ -118,6 +125,101 @@ impl<'a> Message<'a> {
             transactional: event.header.flags & flags::TRANSACTIONAL != 0,
         })
     }
+}
+
+/// A relation's names, for errors.
+#[derive(Clone, Debug)]
+struct TableNames {
+    schema: Name,
+    table: Name,
+}
+
+impl TableNames {
+    fn of(relation: &Relation) -> Self {
+        Self {
+            schema: relation.schema.clone(),
+            table: relation.name.clone(),
+        }
+    }
+}
+
+/// Refuses a row with another number of columns than its relation has.
+fn check_count(event: &Event<'_>, expected: usize, names: &TableNames) -> Result<(), RenderError> {
+    if usize::from(event.header.count) == expected {
+        return Ok(());
+    }
+    Err(RenderError::ColumnCount {
+        schema: names.schema.clone(),
+        table: names.table.clone(),
+        lsn: event.header.record_lsn,
+        found: event.header.count,
+        expected,
+    })
+}
+
+/// A column's content, ready to be rendered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Content<'a> {
+    Null,
+    Unchanged,
+    Bytes(&'a [u8]),
+    Text(&'a [u8]),
+}
+
+/// Reads a column, decompressed into `raw` where it must be.
+#[inline]
+fn column_content<'a>(
+    value: ColumnValue<'a>,
+    raw: &'a mut Vec<u8>,
+) -> Result<Content<'a>, ColumnError> {
+    Ok(match value {
+        ColumnValue::Null => Content::Null,
+        ColumnValue::Unchanged => Content::Unchanged,
+        ColumnValue::Bytes(bytes) => Content::Bytes(bytes),
+        ColumnValue::Text(text) => Content::Text(text),
+        ColumnValue::Compressed {
+            method,
+            raw_size,
+            stored,
+        } => {
+            raw.clear();
+            decompress(method, raw_size, stored, raw).map_err(ColumnError::Value)?;
+            Content::Bytes(raw)
+        }
+        ColumnValue::External(_) => return Err(ColumnError::External),
+    })
+}
+
+/// A column that cannot be rendered, before it is said which.
+#[derive(Debug)]
+enum ColumnError {
+    External,
+    Value(ValueError),
+}
+
+impl ColumnError {
+    fn at(self, lsn: Lsn, names: &TableNames, column: &Name) -> RenderError {
+        match self {
+            ColumnError::External => RenderError::Internal {
+                what: "a TOAST pointer",
+                lsn,
+            },
+            ColumnError::Value(source) => RenderError::Value {
+                schema: names.schema.clone(),
+                table: names.table.clone(),
+                column: column.clone(),
+                lsn,
+                source,
+            },
+        }
+    }
+}
+
+/// Appends the text form of a position.
+fn push_position(out: &mut Vec<u8>, position: Position) {
+    use std::io::Write;
+    // Writing to a vector cannot fail.
+    let _ = write!(out, "{position}");
 }
 
 /// A type whose values were given as `\x` bytes, since its output function is not known.

@@ -124,6 +124,10 @@ pub(super) fn begin(xid: u32) -> Vec<u8> {
     build(EventKind::Begin, 0, 0, &payload)
 }
 
+pub(super) fn ddl(payload: &[u8]) -> Vec<u8> {
+    build(EventKind::Ddl, 0, 0, payload)
+}
+
 pub(super) fn commit() -> Vec<u8> {
     build(EventKind::Commit, 0, 0, &[0; 12])
 }

@@ -7,13 +7,16 @@
 
 use super::identifier::push_identifier;
 use super::relations::Compiled;
-use super::{Relations, RenderError, SessionSettings, UndecodedType};
+use super::{
+    ColumnError, Content, Relations, RenderError, SessionSettings, TableNames, UndecodedType,
+    column_content,
+};
 use crate::event::{ColumnValue, Columns, Event, EventKind, TransactionHeader, flags};
 use crate::ids::{Lsn, Oid, Xid};
 use crate::schema::{Column, Name, Relation};
 use crate::value::digits::push_u64;
 use crate::value::quoting::quote_literal;
-use crate::value::{Known, TextContext, TypeRenderer, ValueError, decompress};
+use crate::value::{Known, TextContext, TypeRenderer};
 
 /// What the lines depend on besides the events.
 #[derive(Clone, Debug)]
@@ -180,7 +183,7 @@ impl TestDecoding {
                 .get(header.relation, header.record_lsn, relations, |relation| {
                     RelationLines::new(relation, settings)
                 })?;
-        relation.check_count(event)?;
+        super::check_count(event, relation.columns.len(), &relation.names)?;
         let mut tuples = Tuples {
             relation,
             columns: event.columns(),
@@ -282,8 +285,7 @@ struct RelationLines {
     name: Vec<u8>,
     columns: Vec<ColumnText>,
     context: TextContext,
-    schema_name: Name,
-    table_name: Name,
+    names: TableNames,
 }
 
 #[derive(Debug)]
@@ -352,22 +354,8 @@ impl RelationLines {
                 .map(|column| ColumnText::new(column, major))
                 .collect(),
             context: settings.context(&relation.database),
-            schema_name: relation.schema.clone(),
-            table_name: relation.name.clone(),
+            names: TableNames::of(relation),
         }
-    }
-
-    fn check_count(&self, event: &Event<'_>) -> Result<(), RenderError> {
-        if usize::from(event.header.count) == self.columns.len() {
-            return Ok(());
-        }
-        Err(RenderError::ColumnCount {
-            schema: self.schema_name.clone(),
-            table: self.table_name.clone(),
-            lsn: event.header.record_lsn,
-            found: event.header.count,
-            expected: self.columns.len(),
-        })
     }
 }
 
@@ -410,43 +398,18 @@ impl Tuples<'_> {
             if value == ColumnValue::Null && skip_nulls {
                 continue;
             }
-            out.extend_from_slice(&column.label);
-            match column.push(value, &relation.context, self.scratch, out) {
-                Ok(Some(Known::No)) if !column.told => {
-                    column.told = true;
-                    self.undecoded.push(UndecodedType {
-                        data_type: column.data_type.clone(),
-                        column: column.name.clone(),
-                    });
-                }
-                Ok(_) => {}
-                Err(ColumnError::External) => {
-                    let what = "a TOAST pointer";
-                    return Err(RenderError::Internal { what, lsn });
-                }
-                Err(ColumnError::Value(source)) => {
-                    return Err(RenderError::Value {
-                        schema: relation.schema_name.clone(),
-                        table: relation.table_name.clone(),
-                        column: column.name.clone(),
-                        lsn,
-                        source,
-                    });
-                }
+            let known = column_content(value, self.scratch)
+                .and_then(|content| column.push(content, &relation.context, out))
+                .map_err(|error| error.at(lsn, &relation.names, &column.name))?;
+            if known == Known::No && !column.told {
+                column.told = true;
+                self.undecoded.push(UndecodedType {
+                    data_type: column.data_type.clone(),
+                    column: column.name.clone(),
+                });
             }
         }
         Ok(())
-    }
-}
-
-enum ColumnError {
-    External,
-    Value(ValueError),
-}
-
-impl From<ValueError> for ColumnError {
-    fn from(error: ValueError) -> Self {
-        ColumnError::Value(error)
     }
 }
 
@@ -454,39 +417,32 @@ impl ColumnText {
     #[inline]
     fn push(
         &self,
-        value: ColumnValue<'_>,
+        content: Content<'_>,
         context: &TextContext,
-        scratch: &mut Vec<u8>,
         out: &mut Vec<u8>,
-    ) -> Result<Option<Known>, ColumnError> {
+    ) -> Result<Known, ColumnError> {
+        out.extend_from_slice(&self.label);
         let start = out.len();
-        let known = match value {
-            ColumnValue::Null => {
+        let known = match content {
+            Content::Null => {
                 out.extend_from_slice(b"null");
-                return Ok(None);
+                return Ok(Known::Yes);
             }
-            ColumnValue::Unchanged => {
+            Content::Unchanged => {
                 out.extend_from_slice(b"unchanged-toast-datum");
-                return Ok(None);
+                return Ok(Known::Yes);
             }
-            ColumnValue::Bytes(bytes) => self.renderer.text(bytes, context, out)?,
-            ColumnValue::Compressed {
-                method,
-                raw_size,
-                stored,
-            } => {
-                scratch.clear();
-                decompress::decompress(method, raw_size, stored, scratch)?;
-                self.renderer.text(scratch, context, out)?
+            Content::Bytes(bytes) => {
+                let rendered = self.renderer.text(bytes, context, out);
+                rendered.map_err(ColumnError::Value)?
             }
-            ColumnValue::Text(text) => {
+            Content::Text(text) => {
                 out.extend_from_slice(text);
                 Known::Yes
             }
-            ColumnValue::External(_) => return Err(ColumnError::External),
         };
         self.literal.finish(out, start);
-        Ok(Some(known))
+        Ok(known)
     }
 }
 
