@@ -32,7 +32,25 @@ pub const REBUILD_SCRATCH_BYTES: usize = 64 * 1024;
 /// The largest value PostgreSQL can hold.
 // pg: utils/memutils.h MaxAllocSize [14-18]
 pub const VALUE_BYTES_MAX: usize = 0x3FFF_FFFF;
+/// The smallest and largest WAL segment.
+// pg: access/xlog_internal.h WalSegMinSize, WalSegMaxSize [14-18]
+pub const SEGMENT_BYTES_MIN: u64 = 1024 * 1024;
+/// As above.
+pub const SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Segment files a source keeps open.
+pub const OPEN_SEGMENTS_MAX: usize = 8;
+/// Segments a source looks ahead for; more are looked for as the reader comes nearer.
+pub const SEGMENTS_AHEAD_MAX: u64 = 8;
+/// Segments kept that a restore command has fetched.
+pub const RESTORED_SEGMENTS_MAX: usize = 16;
+/// The largest timeline history file that is believed.
+pub const HISTORY_BYTES_MAX: u64 = 1024 * 1024;
+/// The smallest redo buffer.
+pub const REDO_BUFFER_BYTES_MIN: usize = 1024 * 1024;
+/// Pieces of WAL smaller than this are gathered in the redo buffer, larger ones kept as they came.
+pub const REDO_PIECE_BYTES: usize = 16 * 1024;
 
+const _: () = assert!(REDO_PIECE_BYTES * 4 <= REDO_BUFFER_BYTES_MIN);
 const _: () = assert!(CHUNK_BYTES.is_multiple_of(WAL_PAGE_BYTES));
 const _: () = assert!(COPY_BYTES_MAX < BLOCK_BYTES);
 const _: () = assert!(REBUILD_SCRATCH_BYTES < BLOCK_BYTES);
