@@ -39,7 +39,9 @@ pub const REREAD_PAUSE_MS: u64 = 10;
 pub const LOAD_TASK_BYTES: usize = 4 * 1024 * 1024;
 /// Loading tasks whose pages are in memory together.
 pub const LOAD_TASKS_MAX: usize = 16;
-/// Bytes of small text and state files (`backup_label`, `pg_twophase`) that are believed.
+/// Bytes of `backup_label` that are read.
+pub const LABEL_BYTES_MAX: u64 = 64 * 1024;
+/// Bytes of a prepared transaction's state file that are read.
 // pg: access/transam/twophase.c keeps state files below MaxAllocSize [14-18]
 pub const STATE_FILE_BYTES_MAX: u64 = 0x3FFF_FFFF;
 
