@@ -5,6 +5,12 @@
 //! another chunk's records, skips a record it does not know, or believes a length before the
 //! prev-link and the CRC have passed.
 
+pub mod chunk;
+pub mod crc;
 pub mod format;
+pub mod page;
+pub mod partition;
 pub mod record;
+pub mod rmgr;
+mod walk;
 pub mod xact;
