@@ -5,3 +5,4 @@ pub mod commit_log;
 pub mod filenodes;
 pub mod multixact;
 pub mod slru;
+pub mod relation;
