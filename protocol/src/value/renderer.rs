@@ -3,6 +3,7 @@
 use super::array::{array_json, array_text};
 use super::boolean::truth;
 use super::composite::{composite_json, composite_text};
+use super::hstore_json::push_hstore_json;
 use super::json::{push_json_text, push_json_verbatim};
 use super::range::{multirange_text, range_text};
 use super::{TextContext, TextFn, ValueError, bytea, datetime, fixed, functions};
@@ -71,6 +72,8 @@ enum JsonForm {
     Verbatim,
     Array,
     Composite,
+    /// `hstore`, which has a cast to JSON of its own.
+    Hstore,
     /// `int2vector`, `oidvector`: an array of the type.
     Vector(Box<TypeRenderer>),
 }
@@ -162,6 +165,11 @@ impl TypeRenderer {
                 scratch.clear();
                 self.text(value, context, scratch)?;
                 push_json_verbatim(out, context.encoding, scratch);
+            }
+            (JsonForm::Hstore, _) => {
+                scratch.clear();
+                self.text(value, context, scratch)?;
+                push_hstore_json(out, context.encoding, scratch);
             }
             (JsonForm::Array, Plan::Array { element, .. }) => {
                 array_json(element, value, context, scratch, out)?;
@@ -272,6 +280,11 @@ impl JsonForm {
             Plan::Composite(_) => return JsonForm::Composite,
             Plan::Function(_) => {}
             _ => return JsonForm::Text,
+        }
+        if let TypeShape::Base(function) = &data_type.shape
+            && function.symbol == "hstore_out"
+        {
+            return JsonForm::Hstore;
         }
         match data_type.oid.0 {
             16 => JsonForm::Bool,
