@@ -205,7 +205,10 @@ fn check(major: u16) {
         let (mut text, mut json, mut scratch) = (Vec::new(), Vec::new(), Vec::new());
         let known = renderer.text(&case.stored, &case.context, &mut text);
         let ours = String::from_utf8_lossy(&text).into_owned();
-        if known != Ok(Known::Yes) || ours != case.text {
+        // 14 prints a "char" beyond ASCII as the byte it is, which psql leaves out.
+        let valid = std::str::from_utf8(&text).is_ok();
+        let same = ours == case.text || !valid && case.text.is_empty();
+        if known != Ok(Known::Yes) || !same {
             wrong.push(format!(
                 "{}: {known:?} {ours} not {}",
                 case.data_type.formatted, case.text
@@ -218,7 +221,7 @@ fn check(major: u16) {
         let ours = String::from_utf8(json).unwrap();
         assert!(!ours.contains('\n'), "{ours}");
         let is_numeric = case.data_type.base().oid == Oid(1700);
-        let same = if std::str::from_utf8(&text).is_err() {
+        let same = if !valid {
             ours.starts_with("{\"base64\":")
         } else if is_numeric {
             ours == format!("\"{}\"", case.text)
