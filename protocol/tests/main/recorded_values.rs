@@ -219,6 +219,15 @@ fn check(major: u16) {
             .json(&case.stored, &case.context, &mut scratch, &mut json)
             .unwrap();
         let ours = String::from_utf8(json).unwrap();
+        let mut from_text = Vec::new();
+        renderer.json_of_text(&text, &case.context, &mut from_text);
+        if ours != String::from_utf8_lossy(&from_text) {
+            let from_text = String::from_utf8_lossy(&from_text);
+            wrong.push(format!(
+                "{}: {from_text} from text, {ours}",
+                case.data_type.formatted
+            ));
+        }
         assert!(!ours.contains('\n'), "{ours}");
         let is_numeric = case.data_type.base().oid == Oid(1700);
         let same = if !valid {
@@ -262,6 +271,7 @@ fn render_anything(data_type: &TypeDesc, stored: &[u8], context: &TextContext) {
     let (mut text, mut json, mut scratch) = (Vec::new(), Vec::new(), Vec::new());
     let _ = renderer.text(stored, context, &mut text);
     let written = renderer.json(stored, context, &mut scratch, &mut json);
+    renderer.json_of_text(stored, context, &mut text);
     let verbatim = data_type.formatted.lossy().contains("json");
     if written.is_ok() && !verbatim {
         let parsed = serde_json::from_slice::<Value>(&json);
