@@ -107,23 +107,6 @@ fn a_scenario_on_every_version() {
     }
 }
 
-/// The server's own two ways to give what it decoded agree, so either may be the judge.
-#[test]
-fn the_judge_says_the_same_in_both_ways() {
-    let Some(server) = Server::for_test(15) else {
-        return;
-    };
-    let scenario = Scenario::start(server, &ClusterOptions::default()).unwrap();
-    scenario.cluster.create_slot("app", "receiver").unwrap();
-    scenario.sql(LIFE).unwrap();
-    let end = scenario.cluster.flushed_lsn().unwrap();
-    let received = scenario.cluster.receive("app", "receiver", &end).unwrap();
-    let peeked = printed(&scenario.cluster.peek("app", "receiver").unwrap_or_default());
-    let recording = scenario.finish().unwrap();
-    compare(&recording.expected, &received).unwrap();
-    assert!(peeked.len() <= received.len());
-}
-
 /// The data directory of a stopped standby, and the WAL that the primary wrote afterwards.
 #[test]
 fn a_stopped_standby_is_a_base() {
