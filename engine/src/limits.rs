@@ -6,8 +6,12 @@ pub const WAL_PAGE_BYTES: usize = 8192;
 /// Bytes of a heap page.
 // pg: pg_config.h BLCKSZ [14-18]
 pub const HEAP_PAGE_BYTES: usize = 8192;
-/// Bytes of WAL in one chunk, at most.
+/// Bytes of WAL in one chunk, unless set otherwise.
 pub const CHUNK_BYTES: usize = 256 * 1024;
+/// Bytes of WAL in one chunk, at most: record and group numbers of a chunk must fit their fields.
+pub const CHUNK_BYTES_MAX: usize = 1024 * 1024;
+/// Chunks that may be under way for each decoder.
+pub const CHUNKS_PER_DECODER: usize = 3;
 /// The largest WAL record that is believed.
 // pg: access/xlogrecord.h XLogRecordMaxSize [16-18]; 14 and 15 have no limit below 4 GB
 pub const RECORD_BYTES_MAX: usize = 1020 * 1024 * 1024;
@@ -15,6 +19,20 @@ pub const RECORD_BYTES_MAX: usize = 1020 * 1024 * 1024;
 pub const BLOCK_BYTES: usize = 256 * 1024;
 /// Runs smaller than this are copied into a block, larger ones are passed by reference.
 pub const COPY_BYTES_MAX: usize = 8 * 1024;
+/// How far a block may go beyond [`BLOCK_BYTES`] rather than split a run.
+pub const BLOCK_SLACK_BYTES: usize = BLOCK_BYTES / 4;
+/// A run is passed on by reference only if it is at least one part in so many of its arena, so that
+/// a small run never keeps a large arena alive in the feed.
+pub const REFERENCE_SHARE: usize = 16;
+/// A run of a transaction that stays open pins its arena only if it is at least one part in so many
+/// of it; else it is copied out. Bounds the copying to one pass over an arena.
+pub const PIN_SHARE: usize = 4;
+/// Ended transactions whose buffers are kept for the next ones.
+pub const TRANSACTION_POOL: usize = 256;
+/// Buffer of an ended transaction that is kept for the next one, at most.
+pub const TRANSACTION_POOL_BYTES: usize = 16 * 1024;
+/// Rows up to this many bytes are rebuilt in a buffer that is reused, larger ones in their own.
+pub const REBUILD_SCRATCH_BYTES: usize = 64 * 1024;
 /// The largest value PostgreSQL can hold.
 // pg: utils/memutils.h MaxAllocSize [14-18]
 pub const VALUE_BYTES_MAX: usize = 0x3FFF_FFFF;
@@ -36,6 +54,42 @@ pub const REDO_BUFFER_BYTES_MIN: usize = 1024 * 1024;
 /// Pieces of WAL smaller than this are gathered in the redo buffer, larger ones kept as they came.
 pub const REDO_PIECE_BYTES: usize = 16 * 1024;
 
+/// Sizes of a relation map in bytes, and the entries it has room for.
+// pg: utils/cache/relmapper.c MAX_MAPPINGS [14-15: 62, 16-18: 64]
+pub const RELATION_MAP_BYTES: [(usize, usize); 2] = [(512, 62), (524, 64)];
+/// Exceptions of a commit log page, beyond which it is kept as on disk (that is four times as much).
+pub const COMMIT_LOG_EXCEPTIONS_MAX: usize = 512;
+/// The newest multixacts whose members are read at the start, whether a catalog names them or not.
+pub const MULTIXACTS_SCANNED_MAX: u32 = 1 << 18;
+/// Members of one multixact that are believed.
+pub const MULTIXACT_MEMBERS_MAX: u32 = 1 << 18;
+/// Bytes of `pg_control` that are read: the file is padded to this.
+// pg: catalog/pg_control.h PG_CONTROL_FILE_SIZE [14-18]
+pub const CONTROL_FILE_BYTES: usize = 8192;
+/// Times a file that PostgreSQL overwrites in place is read again until its CRC is right.
+pub const REREAD_COUNT_MAX: u32 = 20;
+/// Pause between two such reads.
+pub const REREAD_PAUSE_MS: u64 = 10;
+/// Bytes of a catalog file that one loading task reads.
+pub const LOAD_TASK_BYTES: usize = 4 * 1024 * 1024;
+/// Loading tasks whose pages are in memory together.
+pub const LOAD_TASKS_MAX: usize = 16;
+/// Bytes of `backup_label` that are read.
+pub const LABEL_BYTES_MAX: u64 = 64 * 1024;
+/// Bytes of a prepared transaction's state file that are read.
+// pg: access/transam/twophase.c keeps state files below MaxAllocSize [14-18]
+pub const STATE_FILE_BYTES_MAX: u64 = 0x3FFF_FFFF;
+
 const _: () = assert!(REDO_PIECE_BYTES * 4 <= REDO_BUFFER_BYTES_MIN);
+/// Buffers larger than this are freed instead of being kept for use again.
+pub const POOLED_BUFFER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Buffers kept for use again.
+pub const POOLED_BUFFERS_MAX: usize = 64;
+
+const _: () = assert!(CHUNK_BYTES <= CHUNK_BYTES_MAX);
+const _: () =
+    assert!(CHUNK_BYTES_MAX / crate::framing::record::RECORD_HEADER_BYTES < u16::MAX as usize);
 const _: () = assert!(CHUNK_BYTES.is_multiple_of(WAL_PAGE_BYTES));
 const _: () = assert!(COPY_BYTES_MAX < BLOCK_BYTES);
+const _: () = assert!(REBUILD_SCRATCH_BYTES < BLOCK_BYTES);
+const _: () = assert!(TRANSACTION_POOL_BYTES < BLOCK_BYTES);

@@ -128,10 +128,14 @@ pub mod flags {
     pub const OLD_KEY: u8 = 0x01;
     /// Update, delete: the old tuple is the whole row.
     pub const OLD_FULL: u8 = 0x02;
-    /// Rows: the event clears its transaction's pending TOAST chunks (for a multi-insert, the
-    /// last tuple of the last record of the statement only). Engine only, 0 on the wire.
-    pub const CLEARS_TOAST: u8 = 0x04;
-    /// Rows: the event holds a TOAST pointer. Engine only, 0 on the wire.
+    /// Rows: the event does not end its transaction's pending TOAST chunks, as every other insert,
+    /// update and delete does. Set on the rows of a multi-insert but the last row of the record
+    /// flagged `XLH_INSERT_LAST_IN_MULTI`. It depends on the log alone, so it may stay on the wire
+    /// (bulk loads pass untouched); a receiver makes nothing of it.
+    // pg: access/heapam_xlog.h XLH_INSERT_LAST_IN_MULTI [14-18]
+    pub const KEEPS_TOAST: u8 = 0x04;
+    /// Rows: the event holds a TOAST pointer. Engine only, 0 on the wire; its segment is flagged
+    /// as holding TOAST.
     pub const HAS_EXTERNAL: u8 = 0x08;
     /// Truncate: with CASCADE.
     pub const CASCADE: u8 = 0x10;
@@ -480,7 +484,7 @@ mod tests {
         let header = EventHeader {
             size: bytes.len() as u32,
             kind: EventKind::Insert,
-            flags: flags::CLEARS_TOAST,
+            flags: flags::KEEPS_TOAST,
             count: 5,
             xid: Xid(700),
             relation: RelationVersion(3),

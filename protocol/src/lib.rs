@@ -4,12 +4,17 @@
 //! This crate is the leaf of the workspace: engine, server and client all speak it, and it knows
 //! none of them. Nothing here does I/O.
 
+pub mod control;
 pub mod cursor;
+pub mod ddl;
 pub mod event;
 pub mod ids;
+pub mod limits;
 pub mod position;
+pub mod render;
 pub mod schema;
 pub mod value;
+pub mod wire;
 
 pub use cursor::{Cursor, ShortInput};
 pub use ids::{DatabaseOid, Lsn, Oid, RelFileNode, TimelineId, Xid};

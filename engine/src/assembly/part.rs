@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use redostream_protocol::event::Origin;
+use redostream_protocol::schema::RelationVersion;
 use redostream_protocol::{DatabaseOid, Lsn, TimelineId, Xid};
 
 /// A stretch of the log in which no relation changed its structure.
@@ -18,6 +19,8 @@ pub struct Part {
     pub runs: Vec<Run>,
     /// Stretches of events of one (sub)transaction; runs name ranges of them.
     pub segments: Vec<Segment>,
+    /// Relation versions that events name; runs name ranges of them.
+    pub relations: Vec<RelationVersion>,
     /// What is not a row, in log order.
     pub controls: Vec<Control>,
 }
@@ -31,6 +34,18 @@ pub struct Run {
     pub segments: Range<u32>,
     /// Offsets into [`Part::arena`].
     pub bytes: Range<u32>,
+    /// Offset into [`Part::arena`] of its last event.
+    pub last: u32,
+    /// How many events; the sum over its segments.
+    pub events: u32,
+    /// How many of them are inserts, updates and deletes; the sum over its segments.
+    pub rows: u32,
+    /// CRC-32 (`crc32fast`) of its bytes, so that assembly need not touch them. Runs with TOAST,
+    /// speculative or skipped events may leave it 0: what leaves of them is other bytes.
+    pub crc: u32,
+    /// Indexes into [`Part::relations`]: the versions that its events name (those of truncates
+    /// too, those of TOAST chunks not), each once, by first use.
+    pub relations: Range<u32>,
     /// The union of its segments' flags.
     pub flags: u8,
 }
@@ -44,13 +59,16 @@ pub struct Segment {
     pub bytes: u32,
     /// How many events.
     pub events: u32,
+    /// How many of them are inserts, updates and deletes.
+    pub rows: u32,
     /// Bits of [`segment_flags`].
     pub flags: u8,
 }
 
 /// What a segment holds besides finished rows.
 pub mod segment_flags {
-    /// TOAST chunks, or rows with TOAST pointers.
+    /// TOAST chunks, or rows with TOAST pointers. A segment without it may still hold rows that
+    /// end pending chunks, or keep them (`KEEPS_TOAST`).
     pub const TOAST: u8 = 1;
     /// Speculative inserts, confirmations or withdrawals.
     pub const SPECULATIVE: u8 = 2;
@@ -107,7 +125,8 @@ pub enum ControlKind {
         event: Bytes,
     },
     /// The state of the stages before is taken here for a restart point; assembly adds its own and
-    /// passes it on. The number is the gate's.
+    /// passes it on. The number is the gate's. The part ends with it: it is the last control, and
+    /// no row of the part comes after it.
     Checkpoint(u64),
 }
 

@@ -1,1 +1,8 @@
 //! catalog.
+
+pub mod bootstrap;
+pub mod commit_log;
+pub mod filenodes;
+pub mod multixact;
+pub mod slru;
+pub mod relation;

@@ -5,6 +5,14 @@
 //! another chunk's records, skips a record it does not know, or believes a length before the
 //! prev-link and the CRC have passed.
 
+pub mod chunk;
+pub mod crc;
 pub mod format;
+pub mod page;
+pub mod partition;
 pub mod record;
+pub mod rmgr;
+#[cfg(test)]
+mod tests;
+pub(crate) mod walk;
 pub mod xact;

@@ -1,0 +1,133 @@
+//! WAL page headers.
+//!
+//! ```text
+//! 0       2      4     8          16        20   24           32         36       40
+//! | magic | info | tli | pageaddr | rem_len | pad | system id | seg size | blcksz |
+//!                                            ^ short header ends here; the first page of a
+//!                                              segment has the long one
+//! ```
+// pg: access/xlog_internal.h XLogPageHeaderData, XLogLongPageHeaderData [14-18]
+
+use redostream_protocol::Lsn;
+
+use crate::limits::WAL_PAGE_BYTES;
+
+/// Bytes of an ordinary page's header.
+pub const SHORT_HEADER_BYTES: usize = 24;
+/// Bytes of the header of a segment's first page.
+pub const LONG_HEADER_BYTES: usize = 40;
+
+/// The page begins with the rest of a record.
+pub const FIRST_IS_CONTRECORD: u16 = 0x0001;
+/// The page has the long header.
+pub const LONG_HEADER: u16 = 0x0002;
+/// The record that ran into this page was abandoned; this page begins anew.
+pub const FIRST_IS_OVERWRITE_CONTRECORD: u16 = 0x0008;
+const ALL_FLAGS: u16 = 0x000F;
+
+/// What a page header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageHeader {
+    /// Flag bits.
+    pub info: u16,
+    /// Timeline of the page's first record.
+    pub timeline: u32,
+    /// Bytes left of a record that began on an earlier page.
+    pub rem_len: u32,
+    /// Bytes of this header.
+    pub bytes: usize,
+}
+
+/// What is wrong with a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PageError {
+    /// Not a WAL page of this version (zeros among them).
+    #[error("page magic is {found:#06X}, not {expected:#06X}")]
+    Magic {
+        /// What is there.
+        found: u16,
+        /// What this version writes.
+        expected: u16,
+    },
+    /// A page of another place: the segment was recycled, or the file is not what its name says.
+    #[error("page says it is at {found}")]
+    Address {
+        /// Where the page says it is.
+        found: Lsn,
+    },
+    /// Flags that contradict the page's place.
+    #[error("page flags {0:#06X} do not fit its place")]
+    Flags(u16),
+}
+
+/// Reads a little-endian `u16`; the caller has checked the length.
+#[inline]
+pub(crate) fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes([bytes[at], bytes[at + 1]])
+}
+
+/// Reads a little-endian `u32`; the caller has checked the length.
+#[inline]
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    let mut raw = [0; 4];
+    raw.copy_from_slice(&bytes[at..at + 4]);
+    u32::from_le_bytes(raw)
+}
+
+/// Reads a little-endian `u64`; the caller has checked the length.
+#[inline]
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    let mut raw = [0; 8];
+    raw.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_le_bytes(raw)
+}
+
+impl PageHeader {
+    /// Reads and checks the header of the page at `address`.
+    ///
+    /// # Panics
+    /// If `page` is shorter than a long header; pages are read whole.
+    #[inline]
+    pub fn parse(
+        page: &[u8],
+        address: Lsn,
+        magic: u16,
+        segment_bytes: u64,
+    ) -> Result<Self, PageError> {
+        assert!(page.len() >= LONG_HEADER_BYTES, "a page is read whole");
+        let found = u16_at(page, 0);
+        if found != magic {
+            return Err(PageError::Magic {
+                found,
+                expected: magic,
+            });
+        }
+        let info = u16_at(page, 2);
+        let pageaddr = Lsn(u64_at(page, 8));
+        if pageaddr != address {
+            return Err(PageError::Address { found: pageaddr });
+        }
+        let long = info & LONG_HEADER != 0;
+        if info & !ALL_FLAGS != 0 || long != address.0.is_multiple_of(segment_bytes) {
+            return Err(PageError::Flags(info));
+        }
+        let bytes = if long {
+            LONG_HEADER_BYTES
+        } else {
+            SHORT_HEADER_BYTES
+        };
+        Ok(PageHeader {
+            info,
+            timeline: u32_at(page, 4),
+            rem_len: u32_at(page, 16),
+            bytes,
+        })
+    }
+
+    /// Bytes a page at `address` leaves for records.
+    #[must_use]
+    pub const fn body_bytes(&self) -> usize {
+        WAL_PAGE_BYTES - self.bytes
+    }
+}
