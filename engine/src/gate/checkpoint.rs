@@ -98,7 +98,7 @@ impl Gate {
     }
 
     /// Where a record that would start at `next` really starts: behind a page's header.
-    fn normalised(&self, next: Lsn) -> Lsn {
+    pub(super) fn normalised(&self, next: Lsn) -> Lsn {
         if next.0.is_multiple_of(crate::limits::WAL_PAGE_BYTES as u64) {
             next.add(crate::framing::chunk::header_bytes(next, self.segment_bytes) as u64)
         } else {

@@ -244,6 +244,7 @@ impl Gate {
         for group in &chunk.groups {
             if group.top.is_valid() {
                 self.transactions.assign(group.xid, group.top);
+                self.catalog.assigned(group.xid, group.top);
             }
         }
         let tops = Tops::of(&chunk.groups, |xid| self.transactions.top_of(xid));
@@ -297,7 +298,7 @@ impl Gate {
     }
 
     fn replay(&mut self, record: &Record<'_>) -> Result<(), GateError> {
-        let replayed = self.catalog.replay(record);
+        let replayed = self.catalog.replay(record, &self.transactions);
         replayed.map(drop).map_err(|error| GateError::Catalog { lsn: record.lsn, error })
     }
 
