@@ -11,8 +11,9 @@ use super::builder::BlockBuilder;
 use super::checkpoint::{AssemblerState, OpenTransaction, SpilledCopy, no_copy, restore_spill};
 
 use super::error::AssemblyError;
+use super::local::LocalRuns;
 use super::output::{AssemblyCounters, Output};
-use super::part::{Commit, Control, ControlKind, Part};
+use super::part::{Commit, Control, ControlKind, Part, Run};
 use super::plain::{is_plain, release_plain};
 use super::release::{Release, Step};
 use super::spill::{SpillError, SpillStore, frame};
@@ -34,8 +35,8 @@ pub struct Assembler {
     ready: VecDeque<Output>,
     release: Option<Box<Release>>,
     work: Option<Work>,
-    /// Runs of the part in work whose transaction has not ended, by transaction.
-    local: FxHashMap<Xid, u32>,
+    /// Which runs of the part in work belong to transactions that have not ended.
+    local: LocalRuns,
     /// Every record that starts before this LSN has been taken in, and released if it can be.
     wal_end: Lsn,
     /// The `wal_end` of the last block given.
@@ -72,7 +73,7 @@ impl Assembler {
             ready: VecDeque::new(),
             release: None,
             work: None,
-            local: FxHashMap::default(),
+            local: LocalRuns::default(),
             wal_end: Lsn(0),
             told: Lsn(0),
             input_end: Lsn(0),
@@ -136,9 +137,7 @@ impl Assembler {
         }
         self.builder
             .expect(part.arena.len() + part.controls.len() * 128 + 256);
-        for (index, run) in part.runs.iter().enumerate() {
-            self.local.insert(run.top, index as u32);
-        }
+        self.local.start(&part.runs);
         let mut part = part;
         let controls = std::mem::take(&mut part.controls).into_iter();
         self.work = Some(Work {
@@ -234,31 +233,30 @@ impl Assembler {
         let part = &work.part;
         match control.kind {
             ControlKind::Commit(commit) => {
-                self.commit(part, control.lsn, control.end_lsn, *commit)?;
+                self.commit(part, control.lsn, control.end_lsn, commit)?;
             }
-            ControlKind::Abort { top } => self.drop_transaction(top),
+            ControlKind::Abort { top } => self.drop_transaction(part, top),
             ControlKind::AbortSubtransactions { top, subs } => {
-                if self.open.contains_key(&top) || self.local.contains_key(&top) {
+                if self.is_known(part, top) {
                     self.opened(top).aborted.extend(subs);
                 }
             }
             ControlKind::Prepare { top } => {
-                if self.open.contains_key(&top) || self.local.contains_key(&top) {
+                if self.is_known(part, top) {
                     self.opened(top).prepared = true;
                 }
             }
             ControlKind::GoneBefore(xid) => {
-                self.drop_unprepared(|top, _| top.precedes(xid));
+                self.drop_unprepared(part, |top, _| top.precedes(xid));
             }
             ControlKind::AllGone => {
                 // A run of this part may belong to a transaction that began afterwards.
                 let lsn = control.lsn;
-                self.drop_unprepared(|_, run| {
-                    let first = run.map(|run| {
-                        place_at(&part.arena, part.runs[run as usize].bytes.start as usize)
-                    });
-                    first.is_none_or(|place| place.is_ok_and(|(at, _)| at < lsn))
-                });
+                let began_before = |run: &Run| {
+                    let first = place_at(&part.arena, run.bytes.start as usize);
+                    first.is_ok_and(|(at, _)| at < lsn)
+                };
+                self.drop_unprepared(part, |_, run| run.is_none_or(began_before));
             }
             ControlKind::Standalone {
                 timeline,
@@ -285,12 +283,14 @@ impl Assembler {
     ) -> Result<(), AssemblyError> {
         let top = commit.top;
         if commit.skip {
-            self.drop_transaction(top);
+            self.drop_transaction(part, top);
             self.wal_end = end_lsn;
             return Ok(());
         }
-        let run = self.local.remove(&top);
-        let run = run.and_then(|index| part.runs.get(index as usize));
+        let run = self.local.find(&part.runs, top).map(|index| {
+            self.local.end(index);
+            &part.runs[index]
+        });
         let open = if self.open.is_empty() {
             None
         } else {
@@ -305,7 +305,18 @@ impl Assembler {
             self.close_block(lsn);
         }
         let bytes = open.as_ref().map_or(0, |open| open.bytes) + run.map_or(0, |r| r.bytes.len());
-        let plain = bytes <= BLOCK_BYTES && is_plain(part, run, open.as_deref(), &commit);
+        if bytes <= BLOCK_BYTES && is_plain(part, run, open.as_deref(), &commit) {
+            if !self.builder.fits(bytes) {
+                self.close_block(lsn);
+            }
+            let out = &mut self.builder;
+            release_plain(out, part, run, open.as_deref(), &commit, lsn, end_lsn)?;
+            if let Some(open) = open {
+                self.recycle(open);
+            }
+            self.wal_end = end_lsn;
+            return Ok(());
+        }
         let header = TransactionHeader {
             timeline: commit.timeline,
             commit_lsn: lsn,
@@ -316,17 +327,6 @@ impl Assembler {
             origin: commit.origin,
             gid: commit.gid,
         };
-        if plain {
-            if !self.builder.fits(bytes) {
-                self.close_block(lsn);
-            }
-            release_plain(&mut self.builder, part, run, open.as_deref(), &header)?;
-            if let Some(open) = open {
-                self.recycle(open);
-            }
-            self.wal_end = end_lsn;
-            return Ok(());
-        }
         let mut transaction = match open {
             Some(open) => open,
             None => self.pool.pop().unwrap_or_default(),
@@ -387,18 +387,14 @@ impl Assembler {
 
     /// Keeps what is still open, and gives the part's last block.
     fn end_part(&mut self, work: &mut Work) -> Result<(), AssemblyError> {
-        if !self.local.is_empty() {
-            for (index, run) in work.part.runs.iter().enumerate() {
-                if self.local.get(&run.top) == Some(&(index as u32)) {
-                    let transaction = self.opened(run.top);
-                    let before = transaction.charge;
-                    transaction.keep(&work.part, run);
-                    let more = transaction.charge - before;
-                    self.memory += more;
-                }
-            }
-            self.local.clear();
+        let (open, pool) = (&mut self.open, &mut self.pool);
+        for run in self.local.open(&work.part.runs) {
+            let transaction = entry(open, pool, run.top);
+            let before = transaction.charge;
+            transaction.keep(&work.part, run);
+            self.memory += transaction.charge - before;
         }
+        self.local.start(&[]);
         // What pins the arena from here on is accounted.
         work.part.arena = bytes::Bytes::new();
         self.wal_end = self.wal_end.max(work.part.end);
@@ -497,16 +493,21 @@ impl Assembler {
 
     /// The entry of an open transaction, made if it is new.
     fn opened(&mut self, top: Xid) -> &mut Transaction {
-        let pool = &mut self.pool;
-        self.open
-            .entry(top)
-            .or_insert_with(|| pool.pop().unwrap_or_default())
+        entry(&mut self.open, &mut self.pool, top)
     }
 
-    fn drop_transaction(&mut self, top: Xid) {
-        let local = self.local.remove(&top).is_some();
+    /// Whether there are rows of this transaction.
+    fn is_known(&mut self, part: &Part, top: Xid) -> bool {
+        self.open.contains_key(&top) || self.local.find(&part.runs, top).is_some()
+    }
+
+    fn drop_transaction(&mut self, part: &Part, top: Xid) {
+        let local = self.local.find(&part.runs, top);
+        if let Some(index) = local {
+            self.local.end(index);
+        }
         let open = self.open.remove(&top);
-        if local || open.is_some() {
+        if local.is_some() || open.is_some() {
             self.counters.dropped_transactions += 1;
         }
         if let Some(transaction) = open {
@@ -517,20 +518,20 @@ impl Assembler {
 
     /// Drops the open transactions, but prepared ones, of which `gone` says so; it is given the run
     /// of the part in work of those that have no other rows.
-    fn drop_unprepared(&mut self, gone: impl Fn(Xid, Option<u32>) -> bool) {
+    fn drop_unprepared(&mut self, part: &Part, gone: impl Fn(Xid, Option<&Run>) -> bool) {
         let open = self.open.iter();
         let mut dropped: Vec<Xid> = open
             .filter(|(top, open)| !open.prepared && gone(**top, None))
             .map(|(top, _)| *top)
             .collect();
-        let local = self.local.iter();
+        let local = self.local.open(&part.runs);
         dropped.extend(
             local
-                .filter(|(top, run)| !self.open.contains_key(*top) && gone(**top, Some(**run)))
-                .map(|(top, _)| *top),
+                .filter(|run| !self.open.contains_key(&run.top) && gone(run.top, Some(run)))
+                .map(|run| run.top),
         );
         for top in dropped {
-            self.drop_transaction(top);
+            self.drop_transaction(part, top);
         }
     }
 
@@ -561,4 +562,14 @@ impl Assembler {
         self.counters.event_bytes += block.bytes() as u64;
         self.ready.push_back(Output::Block(block));
     }
+}
+
+/// The entry of an open transaction, made if it is new.
+fn entry<'a>(
+    open: &'a mut FxHashMap<Xid, Box<Transaction>>,
+    pool: &mut Vec<Box<Transaction>>,
+    top: Xid,
+) -> &'a mut Transaction {
+    open.entry(top)
+        .or_insert_with(|| pool.pop().unwrap_or_default())
 }

@@ -13,6 +13,7 @@ mod assembler;
 mod builder;
 mod checkpoint;
 mod error;
+mod local;
 mod output;
 pub mod part;
 mod plain;
