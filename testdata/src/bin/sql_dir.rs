@@ -80,7 +80,7 @@ fn main() -> Result<()> {
     );
     let verdict = recording.check(&program, &arguments.decoders);
     if arguments.keep {
-        println!("kept in {}", recording.keep().display());
+        println!("kept in {}", recording.keep()?.display());
     }
     let lines = verdict?;
     println!("lines compared {lines}, lines that differ 0");

@@ -29,7 +29,9 @@ fn cluster(server: Server) -> Cluster {
 #[test]
 fn both_judges_say_the_same() {
     for major in MAJORS {
-        let Some(server) = Server::for_test(major) else { continue };
+        let Some(server) = Server::for_test(major) else {
+            continue;
+        };
         let cluster = cluster(server);
         cluster.create_slot("app", "judge").unwrap();
         cluster.sql("app", SQL).unwrap();
@@ -43,24 +45,40 @@ fn both_judges_say_the_same() {
 #[test]
 fn a_standby_follows_and_is_promoted() {
     for major in MAJORS {
-        let Some(server) = Server::for_test(major) else { continue };
+        let Some(server) = Server::for_test(major) else {
+            continue;
+        };
         let mut primary = cluster(server);
         let standby = primary.standby(&ClusterOptions::default()).unwrap();
         primary.sql("app", SQL).unwrap();
-        standby.wait_for_replay(&primary.flushed_lsn().unwrap()).unwrap();
-        assert_eq!(standby.sql("app", "select count(*) from t").unwrap(), "4", "{major}");
+        standby
+            .wait_for_replay(&primary.flushed_lsn().unwrap())
+            .unwrap();
+        assert_eq!(
+            standby.sql("app", "select count(*) from t").unwrap(),
+            "4",
+            "{major}"
+        );
         primary.stop(Stop::Immediate).unwrap();
         standby.promote().unwrap();
-        standby.sql("app", "insert into t (v) values ('promoted')").unwrap();
+        standby
+            .sql("app", "insert into t (v) values ('promoted')")
+            .unwrap();
     }
 }
 
 #[test]
 fn sessions_stay_open_and_interleave() {
-    let Some(server) = Server::for_test(15) else { return };
+    let Some(server) = Server::for_test(15) else {
+        return;
+    };
     let cluster = cluster(server);
-    let (mut one, mut two) = (cluster.session("app").unwrap(), cluster.session("app").unwrap());
-    one.run("create table t (a int); begin; insert into t values (1);").unwrap();
+    let (mut one, mut two) = (
+        cluster.session("app").unwrap(),
+        cluster.session("app").unwrap(),
+    );
+    one.run("create table t (a int); begin; insert into t values (1);")
+        .unwrap();
     assert_eq!(two.run("select count(*) from t;").unwrap(), "0");
     two.send("begin; lock table t;").unwrap();
     one.run("commit;").unwrap();
