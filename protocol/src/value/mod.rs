@@ -3,6 +3,8 @@
 //!
 //! One file per type family. Every function takes the value without its varlena header.
 
+pub mod decompress;
+
 use std::sync::Arc;
 
 use crate::cursor::ShortInput;
