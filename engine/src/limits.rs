@@ -15,29 +15,43 @@ pub const RECORD_BYTES_MAX: usize = 1020 * 1024 * 1024;
 pub const BLOCK_BYTES: usize = 256 * 1024;
 /// Runs smaller than this are copied into a block, larger ones are passed by reference.
 pub const COPY_BYTES_MAX: usize = 8 * 1024;
+/// How far a block may go beyond [`BLOCK_BYTES`] rather than split a run.
+pub const BLOCK_SLACK_BYTES: usize = BLOCK_BYTES / 4;
+/// A run is passed on by reference only if it is at least one part in so many of its arena, so that
+/// a small run never keeps a large arena alive in the feed.
+pub const REFERENCE_SHARE: usize = 16;
+/// A run of a transaction that stays open pins its arena only if it is at least one part in so many
+/// of it; else it is copied out. Bounds the copying to one pass over an arena.
+pub const PIN_SHARE: usize = 4;
+/// Ended transactions whose buffers are kept for the next ones.
+pub const TRANSACTION_POOL: usize = 256;
+/// Buffer of an ended transaction that is kept for the next one, at most.
+pub const TRANSACTION_POOL_BYTES: usize = 16 * 1024;
+/// Rows up to this many bytes are rebuilt in a buffer that is reused, larger ones in their own.
+pub const REBUILD_SCRATCH_BYTES: usize = 64 * 1024;
 /// The largest value PostgreSQL can hold.
 // pg: utils/memutils.h MaxAllocSize [14-18]
 pub const VALUE_BYTES_MAX: usize = 0x3FFF_FFFF;
+/// The smallest and largest WAL segment.
+// pg: access/xlog_internal.h WalSegMinSize, WalSegMaxSize [14-18]
+pub const SEGMENT_BYTES_MIN: u64 = 1024 * 1024;
+/// As above.
+pub const SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Segment files a source keeps open.
+pub const OPEN_SEGMENTS_MAX: usize = 8;
+/// Segments a source looks ahead for; more are looked for as the reader comes nearer.
+pub const SEGMENTS_AHEAD_MAX: u64 = 8;
+/// Segments kept that a restore command has fetched.
+pub const RESTORED_SEGMENTS_MAX: usize = 16;
+/// The largest timeline history file that is believed.
+pub const HISTORY_BYTES_MAX: u64 = 1024 * 1024;
+/// The smallest redo buffer.
+pub const REDO_BUFFER_BYTES_MIN: usize = 1024 * 1024;
+/// Pieces of WAL smaller than this are gathered in the redo buffer, larger ones kept as they came.
+pub const REDO_PIECE_BYTES: usize = 16 * 1024;
 
-/// Sizes of a relation map in bytes, and the entries it has room for.
-// pg: utils/cache/relmapper.c MAX_MAPPINGS [14-15: 62, 16-18: 64]
-pub const RELATION_MAP_BYTES: [(usize, usize); 2] = [(512, 62), (524, 64)];
-/// Exceptions of a commit log page, beyond which it is kept as on disk (that is four times as much).
-pub const COMMIT_LOG_EXCEPTIONS_MAX: usize = 512;
-/// The newest multixacts whose members are read at the start, whether a catalog names them or not.
-pub const MULTIXACTS_SCANNED_MAX: u32 = 1 << 18;
-/// Members of one multixact that are believed.
-pub const MULTIXACT_MEMBERS_MAX: u32 = 1 << 18;
-/// File numbers and OIDs below this were given out by `initdb`.
-// pg: access/transam.h FirstNormalObjectId [14-18]
-pub const INITDB_FILE_NUMBER_END: u32 = 16384;
-/// OIDs below this are system catalogs, whose rows are never passed on.
-// pg: access/transam.h FirstUnpinnedObjectId [15-18], FirstBootstrapObjectId [14]
-pub const CATALOG_OID_END: u32 = 12000;
-/// The highest block number of a catalog file that is believed (64 GB).
-pub const CATALOG_BLOCKS_MAX: u32 = 8 * 1024 * 1024;
-/// How deep types may be nested (domain over array of composite ...).
-pub const TYPE_DEPTH_MAX: usize = 64;
-
+const _: () = assert!(REDO_PIECE_BYTES * 4 <= REDO_BUFFER_BYTES_MIN);
 const _: () = assert!(CHUNK_BYTES.is_multiple_of(WAL_PAGE_BYTES));
 const _: () = assert!(COPY_BYTES_MAX < BLOCK_BYTES);
+const _: () = assert!(REBUILD_SCRATCH_BYTES < BLOCK_BYTES);
+const _: () = assert!(TRANSACTION_POOL_BYTES < BLOCK_BYTES);

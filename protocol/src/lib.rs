@@ -5,9 +5,12 @@
 //! none of them. Nothing here does I/O.
 
 pub mod cursor;
+pub mod ddl;
 pub mod event;
 pub mod ids;
+pub mod limits;
 pub mod position;
+pub mod render;
 pub mod schema;
 pub mod value;
 

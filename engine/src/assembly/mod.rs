@@ -3,5 +3,26 @@
 //! Takes: parts, in log order. Gives: blocks of released events. Keeps: the rows of open
 //! transactions, by reference, in bounded memory. Never: decodes a tuple, looks at the catalog, or
 //! releases an event before its commit record.
+//!
+//! [`Assembler`] walks a part's control records. A small transaction that needs nothing done to it
+//! is written straight into the block; every other one is published by a `Release`, piece by
+//! piece, which also joins TOASTed values and holds back speculative inserts. What is open at a
+//! part's end is kept in a `Transaction`, or in the [`SpillStore`] when memory runs short.
 
+mod assembler;
+mod builder;
+mod checkpoint;
+mod error;
 pub mod part;
+mod release;
+pub mod spill;
+mod toast;
+mod transaction;
+
+#[cfg(test)]
+mod tests;
+
+pub use assembler::{Assembler, AssemblyCounters, Output};
+pub use checkpoint::{AssemblerState, SpilledCopy};
+pub use error::AssemblyError;
+pub use spill::{FileSpill, SpillError, SpillId, SpillStore};

@@ -3,9 +3,28 @@
 //! Takes: an LSN. Gives: bytes there, "wait", or "end". Keeps: where bytes can be had from, and
 //! how many came from where. Never: interprets a record.
 
+mod buffer;
+mod directories;
+mod files;
+mod restore;
+mod segments;
+mod switch;
+#[cfg(test)]
+mod tests;
+mod timelines;
+
 use std::time::Duration;
 
 use redostream_protocol::{Lsn, TimelineId};
+
+pub use buffer::{BufferError, RedoBuffer};
+pub use files::{FileSource, FileSourceOptions, TimelineChoice};
+pub use restore::Restore;
+pub use segments::{LongPageHeader, PARTIAL_SUFFIX, SegmentName, SegmentSize};
+pub use switch::{SourceMetrics, SwitchingSource, Upstream};
+pub use timelines::{
+    ParseHistoryError, TimelineHistory, TimelineRange, history_file_name, parse_history_name,
+};
 
 /// Where bytes came from, for the counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

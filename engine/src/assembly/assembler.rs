@@ -1,0 +1,678 @@
+//! Walks the control records of parts and decides what is released, kept, or dropped.
+
+use std::collections::VecDeque;
+use std::io::Read;
+
+use redostream_protocol::event::{Event, EventError, TransactionHeader};
+use redostream_protocol::{Cursor, Lsn, TimelineId, Xid};
+use rustc_hash::FxHashMap;
+
+use super::builder::{BlockBuilder, Stretch};
+use super::checkpoint::{AssemblerState, OpenTransaction, SpilledCopy, no_copy, restore_spill};
+use super::error::AssemblyError;
+use super::part::{Commit, Control, ControlKind, Part, Run, Segment};
+use super::release::{Release, SPECIAL, Step, place_at};
+use super::spill::{SpillError, SpillStore, frame};
+use super::transaction::{Kept, Spilled, StoredRun, Transaction, byte_range, relations, segments};
+use crate::feed::block::Block;
+use crate::limits::{BLOCK_BYTES, TRANSACTION_POOL};
+
+/// What assembly gives, in order.
+#[derive(Debug)]
+pub enum Output {
+    /// Released events, or only the news of how far the log has been taken in.
+    Block(Block),
+    /// The assembler's share of a restart point: everything released before it has been given.
+    Checkpoint {
+        /// The number of [`ControlKind::Checkpoint`].
+        id: u64,
+        /// Open transactions.
+        state: AssemblerState,
+        /// Their spilled rows.
+        spilled: Vec<SpilledCopy>,
+    },
+}
+
+/// What the assembler has counted, and holds now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AssemblyCounters {
+    /// Transactions released.
+    pub transactions: u64,
+    /// Inserts, updates and deletes released.
+    pub rows: u64,
+    /// Events released, begins and commits included.
+    pub events: u64,
+    /// Bytes of them.
+    pub event_bytes: u64,
+    /// Transactions dropped: rolled back, gone, or to be left out.
+    pub dropped_transactions: u64,
+    /// Bytes ever written to the spill store.
+    pub spilled_bytes_total: u64,
+    /// Bytes in the spill store now.
+    pub spilled_bytes: u64,
+    /// Open transactions that have rows.
+    pub open_transactions: u64,
+    /// Bytes of memory that their rows keep.
+    pub open_bytes: u64,
+}
+
+/// Puts transactions together and releases each at its commit record.
+///
+/// Push a part, then call [`Assembler::next_output`] until it gives none, then push the next.
+pub struct Assembler {
+    memory_bytes_max: usize,
+    store: Box<dyn SpillStore>,
+    builder: BlockBuilder,
+    open: FxHashMap<Xid, Box<Transaction>>,
+    pool: Vec<Box<Transaction>>,
+    /// Sum of the open transactions' charges.
+    memory: usize,
+    ready: VecDeque<Output>,
+    release: Option<Box<Release>>,
+    work: Option<Work>,
+    /// Runs of the part in work whose transaction has not ended, by transaction.
+    local: FxHashMap<Xid, u32>,
+    /// Every record that starts before this LSN has been taken in, and released if it can be.
+    wal_end: Lsn,
+    /// The `wal_end` of the last block given.
+    told: Lsn,
+    /// What comes next starts here or later.
+    input_end: Lsn,
+    /// An error that is reported once what precedes it has been given.
+    failed: Option<AssemblyError>,
+    stopped: bool,
+    counters: AssemblyCounters,
+}
+
+/// The part in work.
+struct Work {
+    part: Part,
+    controls: std::vec::IntoIter<Control>,
+    checkpoint: Option<u64>,
+    /// Whether its controls are done and its leftovers kept.
+    ended: bool,
+}
+
+impl Assembler {
+    /// An assembler that has seen nothing. Rows of open transactions take `memory_bytes_max` bytes
+    /// of memory (and those of one part more), the rest go to `store`.
+    #[must_use]
+    pub fn new(memory_bytes_max: usize, store: Box<dyn SpillStore>) -> Self {
+        Self {
+            memory_bytes_max,
+            store,
+            builder: BlockBuilder::default(),
+            open: FxHashMap::default(),
+            pool: Vec::new(),
+            memory: 0,
+            ready: VecDeque::new(),
+            release: None,
+            work: None,
+            local: FxHashMap::default(),
+            wal_end: Lsn(0),
+            told: Lsn(0),
+            input_end: Lsn(0),
+            failed: None,
+            stopped: false,
+            counters: AssemblyCounters::default(),
+        }
+    }
+
+    /// An assembler that goes on from a restart point. `spilled` gives the stored
+    /// [`SpilledCopy`] of a transaction.
+    pub fn restore<R: Read>(
+        memory_bytes_max: usize,
+        store: Box<dyn SpillStore>,
+        state: AssemblerState,
+        mut spilled: impl FnMut(Xid) -> Option<R>,
+    ) -> Result<Self, AssemblyError> {
+        let mut assembler = Self::new(memory_bytes_max, store);
+        assembler.builder = BlockBuilder::after(state.last);
+        assembler.wal_end = state.wal_end;
+        assembler.input_end = state.input_end;
+        for open in state.open {
+            let (top, bytes) = (open.top, open.spilled_bytes);
+            let mut transaction = Box::new(open.restore());
+            if bytes > 0 {
+                let store = &mut *assembler.store;
+                let restored = match spilled(top) {
+                    Some(reader) => restore_spill(store, top, bytes, reader),
+                    None => Err(SpillError::Io {
+                        path: "a restart point".into(),
+                        source: no_copy(top),
+                    }),
+                };
+                transaction.spilled = Some(restored.map_err(|source| AssemblyError::Spill {
+                    top,
+                    doing: "written to",
+                    source,
+                })?);
+            }
+            assembler.memory += transaction.charge;
+            assembler.open.insert(top, transaction);
+        }
+        Ok(assembler)
+    }
+
+    /// Takes the next part.
+    ///
+    /// # Panics
+    /// If outputs of the part before are still to be taken: a mistake of the caller.
+    pub fn push(&mut self, part: Part) -> Result<(), AssemblyError> {
+        assert!(
+            self.work.is_none() && self.ready.is_empty(),
+            "all outputs of a part are taken before the next is pushed"
+        );
+        if part.end < self.input_end {
+            return Err(AssemblyError::OutOfOrder {
+                what: "the end of a part",
+                found: part.end,
+                before: self.input_end,
+            });
+        }
+        self.builder
+            .expect(part.arena.len() + part.controls.len() * 128 + 256);
+        for (index, run) in part.runs.iter().enumerate() {
+            self.local.insert(run.top, index as u32);
+        }
+        let mut part = part;
+        let controls = std::mem::take(&mut part.controls).into_iter();
+        self.work = Some(Work {
+            part,
+            controls,
+            checkpoint: None,
+            ended: false,
+        });
+        Ok(())
+    }
+
+    /// The next output, or none when the part is done. After an error that
+    /// [`AssemblyError::is_retryable`], the same call tries again. Another error comes after
+    /// everything that precedes it, and nothing comes after it.
+    pub fn next_output(&mut self) -> Result<Option<Output>, AssemblyError> {
+        loop {
+            if let Some(output) = self.ready.pop_front() {
+                return Ok(Some(output));
+            }
+            if let Some(error) = self.failed.take() {
+                self.stopped = true;
+                return Err(error);
+            }
+            if self.stopped {
+                return Err(AssemblyError::Stopped);
+            }
+            match self.advance() {
+                Ok(true) => {}
+                Ok(false) => return Ok(None),
+                Err(error) if error.is_retryable() => return Err(error),
+                Err(error) => {
+                    if !self.builder.is_empty() {
+                        self.close_block(self.wal_end);
+                    }
+                    self.failed = Some(error);
+                }
+            }
+        }
+    }
+
+    /// Goes on with what is in work; false if there is nothing.
+    fn advance(&mut self) -> Result<bool, AssemblyError> {
+        if self.release.is_some() {
+            self.step_release()?;
+            return Ok(true);
+        }
+        let Some(mut work) = self.work.take() else {
+            return Ok(false);
+        };
+        let done = self.work_on(&mut work);
+        if !matches!(done, Ok(true)) {
+            self.work = Some(work);
+        }
+        done.map(|_| true)
+    }
+
+    /// What has been counted.
+    #[must_use]
+    pub fn counters(&self) -> AssemblyCounters {
+        AssemblyCounters {
+            spilled_bytes: self.store.bytes(),
+            open_transactions: self.open.len() as u64,
+            open_bytes: self.memory as u64,
+            ..self.counters
+        }
+    }
+
+    /// Does some of the part's work; true when it is done.
+    fn work_on(&mut self, work: &mut Work) -> Result<bool, AssemblyError> {
+        if work.ended {
+            self.keep_budget()?;
+            return Ok(true);
+        }
+        while self.release.is_none() && self.ready.is_empty() {
+            let Some(control) = work.controls.next() else {
+                self.end_part(work)?;
+                return Ok(false);
+            };
+            if control.lsn < self.input_end {
+                return Err(AssemblyError::OutOfOrder {
+                    what: "a record",
+                    found: control.lsn,
+                    before: self.input_end,
+                });
+            }
+            self.input_end = control.lsn;
+            self.control(work, control)?;
+        }
+        Ok(false)
+    }
+
+    fn control(&mut self, work: &mut Work, control: Control) -> Result<(), AssemblyError> {
+        let part = &work.part;
+        match control.kind {
+            ControlKind::Commit(commit) => {
+                self.commit(part, control.lsn, control.end_lsn, *commit)?;
+            }
+            ControlKind::Abort { top } => self.drop_transaction(top),
+            ControlKind::AbortSubtransactions { top, subs } => {
+                if self.open.contains_key(&top) || self.local.contains_key(&top) {
+                    self.opened(top).aborted.extend(subs);
+                }
+            }
+            ControlKind::Prepare { top } => {
+                if self.open.contains_key(&top) || self.local.contains_key(&top) {
+                    self.opened(top).prepared = true;
+                }
+            }
+            ControlKind::GoneBefore(xid) => {
+                self.drop_unprepared(|top, _| top.precedes(xid));
+            }
+            ControlKind::AllGone => {
+                // A run of this part may belong to a transaction that began afterwards.
+                let lsn = control.lsn;
+                self.drop_unprepared(|_, run| {
+                    let first = run.map(|run| {
+                        place_at(&part.arena, part.runs[run as usize].bytes.start as usize)
+                    });
+                    first.is_none_or(|place| place.is_ok_and(|(at, _)| at < lsn))
+                });
+            }
+            ControlKind::Standalone {
+                timeline,
+                database,
+                event,
+            } => self.standalone(control.lsn, control.end_lsn, timeline, database, &event)?,
+            ControlKind::Checkpoint(id) => {
+                assert!(
+                    work.controls.as_slice().is_empty(),
+                    "a part ends with its checkpoint"
+                );
+                work.checkpoint = Some(id);
+            }
+        }
+        Ok(())
+    }
+
+    fn commit(
+        &mut self,
+        part: &Part,
+        lsn: Lsn,
+        end_lsn: Lsn,
+        commit: Commit,
+    ) -> Result<(), AssemblyError> {
+        let top = commit.top;
+        if commit.skip {
+            self.drop_transaction(top);
+            self.wal_end = end_lsn;
+            return Ok(());
+        }
+        let run = self.local.remove(&top);
+        let run = run.and_then(|index| part.runs.get(index as usize));
+        let open = if self.open.is_empty() {
+            None
+        } else {
+            self.open.remove(&top)
+        };
+        if run.is_none() && open.is_none() {
+            self.wal_end = end_lsn;
+            return Ok(());
+        }
+        self.memory -= open.as_ref().map_or(0, |open| open.charge);
+        if self.builder.is_other_timeline(commit.timeline) {
+            self.close_block(lsn);
+        }
+        let bytes = open.as_ref().map_or(0, |open| open.bytes) + run.map_or(0, |r| r.bytes.len());
+        let plain = bytes <= BLOCK_BYTES && is_plain(part, run, open.as_deref(), &commit);
+        let header = TransactionHeader {
+            timeline: commit.timeline,
+            commit_lsn: lsn,
+            end_lsn,
+            xid: top,
+            database: commit.database,
+            commit_time_us: commit.commit_time_us,
+            origin: commit.origin,
+            gid: commit.gid,
+        };
+        if plain {
+            if !self.builder.fits(bytes) {
+                self.close_block(lsn);
+            }
+            self.release_plain(part, run, open.as_deref(), &header)?;
+            if let Some(open) = open {
+                self.recycle(open);
+            }
+            self.wal_end = end_lsn;
+            return Ok(());
+        }
+        let mut transaction = match open {
+            Some(open) => open,
+            None => self.pool.pop().unwrap_or_default(),
+        };
+        if let Some(run) = run {
+            transaction.freeze_tail();
+            transaction.stored.push_back(StoredRun::of(part, run));
+        }
+        let aborted = std::mem::take(&mut transaction.aborted);
+        let kept = Kept::new(top, commit.subs, aborted);
+        self.release = Some(Box::new(Release::new(header, kept, transaction)));
+        Ok(())
+    }
+
+    /// Writes a small transaction in which nothing is to be cut or joined.
+    fn release_plain(
+        &mut self,
+        part: &Part,
+        run: Option<&Run>,
+        open: Option<&Transaction>,
+        header: &TransactionHeader,
+    ) -> Result<(), AssemblyError> {
+        let malformed = |source: EventError| AssemblyError::Malformed {
+            lsn: header.commit_lsn,
+            top: header.xid,
+            source,
+        };
+        let out = &mut self.builder;
+        out.begin(header)?;
+        let mut events = 0;
+        let mut crc = None;
+        if let Some(open) = open {
+            for stored in &open.stored {
+                let stretch = Stretch {
+                    first: place_at(&stored.data, 0).map_err(malformed)?,
+                    last: place_at(&stored.data, stored.last as usize).map_err(malformed)?,
+                    events: stored.events,
+                    rows: stored.rows,
+                    relations: &stored.relations,
+                };
+                out.shared(&stored.data, 0..stored.data.len(), stretch, stored.crc)?;
+                events += u64::from(stored.events);
+            }
+            let tail = &open.tail;
+            if !tail.data.is_empty() {
+                let stretch = Stretch {
+                    first: place_at(&tail.data, 0).map_err(malformed)?,
+                    last: place_at(&tail.data, tail.last as usize).map_err(malformed)?,
+                    events: tail.events,
+                    rows: tail.rows,
+                    relations: &tail.relations,
+                };
+                out.copied(&tail.data, stretch)?;
+                events += u64::from(tail.events);
+            }
+        }
+        if let Some(run) = run {
+            let range = byte_range(run);
+            let stretch = Stretch {
+                first: place_at(&part.arena, range.start).map_err(malformed)?,
+                last: place_at(&part.arena, run.last as usize).map_err(malformed)?,
+                events: run.events,
+                rows: run.rows,
+                relations: relations(part, run),
+            };
+            out.shared(&part.arena, range, stretch, Some(run.crc))?;
+            // The only run's checksum is the transaction's.
+            crc = (events == 0).then_some(run.crc);
+            events += u64::from(run.events);
+        }
+        out.commit(header.xid, events, crc)
+    }
+
+    fn standalone(
+        &mut self,
+        lsn: Lsn,
+        end_lsn: Lsn,
+        timeline: TimelineId,
+        database: redostream_protocol::DatabaseOid,
+        event: &bytes::Bytes,
+    ) -> Result<(), AssemblyError> {
+        let header =
+            Event::read(&mut Cursor::new(event)).map_err(|source| AssemblyError::Malformed {
+                lsn,
+                top: Xid::INVALID,
+                source,
+            })?;
+        let relation = header.header.relation;
+        if self.builder.is_other_timeline(timeline) || !self.builder.fits(event.len()) {
+            self.close_block(lsn);
+        }
+        self.builder
+            .standalone(timeline, lsn, database, relation, event)?;
+        self.wal_end = end_lsn;
+        Ok(())
+    }
+
+    fn step_release(&mut self) -> Result<(), AssemblyError> {
+        let Some(mut release) = self.release.take() else {
+            return Ok(());
+        };
+        match release.step(&mut self.builder, &mut *self.store)? {
+            Step::BlockFull => {
+                let wal_end = release.header().commit_lsn;
+                let continues = release.continues();
+                self.close_block_in(wal_end, continues);
+                self.release = Some(release);
+            }
+            Step::Done => {
+                self.wal_end = release.header().end_lsn;
+                let transaction = release.into_transaction();
+                self.recycle(transaction);
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps what is still open, and gives the part's last block.
+    fn end_part(&mut self, work: &mut Work) -> Result<(), AssemblyError> {
+        if !self.local.is_empty() {
+            for (index, run) in work.part.runs.iter().enumerate() {
+                if self.local.get(&run.top) == Some(&(index as u32)) {
+                    let transaction = self.opened(run.top);
+                    let before = transaction.charge;
+                    transaction.keep(&work.part, run);
+                    let more = transaction.charge - before;
+                    self.memory += more;
+                }
+            }
+            self.local.clear();
+        }
+        // What pins the arena from here on is accounted.
+        work.part.arena = bytes::Bytes::new();
+        self.wal_end = self.wal_end.max(work.part.end);
+        self.input_end = work.part.end;
+        if self.wal_end > self.told || !self.builder.is_empty() {
+            self.close_block(self.wal_end);
+        }
+        if let Some(id) = work.checkpoint {
+            self.checkpoint(id)?;
+            work.checkpoint = None;
+        }
+        work.ended = true;
+        Ok(())
+    }
+
+    fn checkpoint(&mut self, id: u64) -> Result<(), AssemblyError> {
+        let mut spilled = Vec::new();
+        let mut open: Vec<OpenTransaction> = Vec::with_capacity(self.open.len());
+        for (top, transaction) in &mut self.open {
+            let top = *top;
+            if let Some(Spilled { id, bytes }) = transaction.spilled {
+                let reader = self.store.copy(id).map_err(|source| AssemblyError::Spill {
+                    top,
+                    doing: "read back from",
+                    source,
+                })?;
+                spilled.push(SpilledCopy { top, bytes, reader });
+            }
+            open.push(OpenTransaction::of(top, transaction));
+        }
+        open.sort_unstable_by_key(|open| open.top);
+        spilled.sort_unstable_by_key(|copy| copy.top);
+        let state = AssemblerState {
+            last: self.builder.last(),
+            wal_end: self.wal_end,
+            input_end: self.input_end,
+            open,
+        };
+        self.ready
+            .push_back(Output::Checkpoint { id, state, spilled });
+        Ok(())
+    }
+
+    /// Moves the largest transactions to the spill store until memory is within its bound.
+    fn keep_budget(&mut self) -> Result<(), AssemblyError> {
+        while self.memory > self.memory_bytes_max {
+            let largest = self
+                .open
+                .iter()
+                .max_by_key(|(top, open)| (open.charge, **top));
+            let Some(top) = largest.map(|(top, _)| *top) else {
+                return Ok(());
+            };
+            if !self.spill(top)? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Spills all rows of a transaction; false if it has none. What was written stays written when
+    /// the store fails on the way.
+    fn spill(&mut self, top: Xid) -> Result<bool, AssemblyError> {
+        let Some(transaction) = self.open.get_mut(&top) else {
+            return Ok(false);
+        };
+        let failed = |source| AssemblyError::Spill {
+            top,
+            doing: "written to",
+            source,
+        };
+        transaction.freeze_tail();
+        let mut any = false;
+        while let Some(run) = transaction.stored.front() {
+            let spilled = match transaction.spilled {
+                Some(spilled) => spilled,
+                None => Spilled {
+                    id: self.store.create(top).map_err(failed)?,
+                    bytes: 0,
+                },
+            };
+            transaction.spilled = Some(spilled);
+            let written = frame::append(&mut *self.store, spilled.id, run).map_err(failed)?;
+            transaction.spilled = Some(Spilled {
+                bytes: spilled.bytes + written,
+                ..spilled
+            });
+            let before = transaction.charge;
+            transaction.drop_spilled_run();
+            self.memory -= before - transaction.charge;
+            self.counters.spilled_bytes_total += written;
+            any = true;
+        }
+        Ok(any)
+    }
+
+    /// The entry of an open transaction, made if it is new.
+    fn opened(&mut self, top: Xid) -> &mut Transaction {
+        let pool = &mut self.pool;
+        self.open
+            .entry(top)
+            .or_insert_with(|| pool.pop().unwrap_or_default())
+    }
+
+    fn drop_transaction(&mut self, top: Xid) {
+        let local = self.local.remove(&top).is_some();
+        let open = self.open.remove(&top);
+        if local || open.is_some() {
+            self.counters.dropped_transactions += 1;
+        }
+        if let Some(transaction) = open {
+            self.memory -= transaction.charge;
+            self.recycle(transaction);
+        }
+    }
+
+    /// Drops the open transactions, but prepared ones, of which `gone` says so; it is given the run
+    /// of the part in work of those that have no other rows.
+    fn drop_unprepared(&mut self, gone: impl Fn(Xid, Option<u32>) -> bool) {
+        let open = self.open.iter();
+        let mut dropped: Vec<Xid> = open
+            .filter(|(top, open)| !open.prepared && gone(**top, None))
+            .map(|(top, _)| *top)
+            .collect();
+        let local = self.local.iter();
+        dropped.extend(
+            local
+                .filter(|(top, run)| !self.open.contains_key(*top) && gone(**top, Some(**run)))
+                .map(|(top, _)| *top),
+        );
+        for top in dropped {
+            self.drop_transaction(top);
+        }
+    }
+
+    fn recycle(&mut self, mut transaction: Box<Transaction>) {
+        if let Some(spilled) = transaction.spilled {
+            self.store.remove(spilled.id);
+        }
+        if self.pool.len() < TRANSACTION_POOL {
+            transaction.reset();
+            self.pool.push(transaction);
+        }
+    }
+
+    fn close_block(&mut self, wal_end: Lsn) {
+        self.close_block_in(wal_end, None);
+    }
+
+    fn close_block_in(
+        &mut self,
+        wal_end: Lsn,
+        continues: Option<std::sync::Arc<TransactionHeader>>,
+    ) {
+        let block = self.builder.close(wal_end, continues);
+        self.told = wal_end;
+        self.counters.transactions += block.transactions;
+        self.counters.rows += block.rows;
+        self.counters.events += block.events;
+        self.counters.event_bytes += block.bytes() as u64;
+        self.ready.push_back(Output::Block(block));
+    }
+}
+
+/// Up to so many committed subtransactions are looked up in the commit record's own list.
+const PLAIN_SUBS: usize = 16;
+
+/// Whether a transaction's rows can be passed on as they are. In doubt they cannot, and a release
+/// sorts them out.
+fn is_plain(part: &Part, run: Option<&Run>, open: Option<&Transaction>, commit: &Commit) -> bool {
+    let subs = commit.subs.get(..PLAIN_SUBS).unwrap_or(&commit.subs);
+    let kept = |segment: &Segment| segment.xid == commit.top || subs.contains(&segment.xid);
+    let plain_run = |run: &Run| run.flags & SPECIAL == 0 && segments(part, run).iter().all(kept);
+    let plain_open = |open: &Transaction| {
+        let stored = open.stored.iter().flat_map(|stored| &stored.segments);
+        open.spilled.is_none()
+            && open.flags & SPECIAL == 0
+            && open.aborted.is_empty()
+            && stored.chain(&open.tail.segments).all(kept)
+    };
+    run.is_none_or(plain_run) && open.is_none_or(plain_open)
+}

@@ -1,0 +1,257 @@
+//! An open transaction: its rows so far, and what it costs to keep them.
+//!
+//! Large runs stay where decoding put them and pin their arena; small ones are copied into the
+//! transaction's own buffer, the tail, which becomes a stored run when it is as long as a block.
+//! What leaves for the spill store is always the oldest.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use redostream_protocol::schema::RelationVersion;
+use redostream_protocol::{Lsn, Xid};
+use rustc_hash::FxHashSet;
+
+use super::part::{Part, Run, Segment};
+use super::spill::SpillId;
+use crate::limits::{BLOCK_BYTES, COPY_BYTES_MAX, PIN_SHARE, TRANSACTION_POOL_BYTES};
+
+/// Events of one transaction that stand together in memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(super) struct StoredRun {
+    /// Encoded events.
+    pub(super) data: Bytes,
+    /// Which (sub)transactions wrote them.
+    pub(super) segments: Vec<Segment>,
+    /// Relation versions they name.
+    pub(super) relations: Vec<RelationVersion>,
+    /// Offset of the last event.
+    pub(super) last: u32,
+    /// Number of events.
+    pub(super) events: u32,
+    /// Number of inserts, updates and deletes.
+    pub(super) rows: u32,
+    /// CRC-32 of `data`, if it is known.
+    pub(super) crc: Option<u32>,
+    /// Union of the segments' flags.
+    pub(super) flags: u8,
+    /// Bytes of memory it keeps.
+    #[serde(skip)]
+    pub(super) charge: usize,
+}
+
+impl StoredRun {
+    /// A run by reference, as it stands in its part.
+    pub(super) fn of(part: &Part, run: &Run) -> Self {
+        Self {
+            data: part.arena.slice(byte_range(run)),
+            segments: segments(part, run).to_vec(),
+            relations: relations(part, run).to_vec(),
+            last: run.last - run.bytes.start,
+            events: run.events,
+            rows: run.rows,
+            crc: Some(run.crc),
+            flags: run.flags,
+            charge: 0,
+        }
+    }
+}
+
+/// A run's bytes, as offsets into the arena.
+pub(super) fn byte_range(run: &Run) -> std::ops::Range<usize> {
+    run.bytes.start as usize..run.bytes.end as usize
+}
+
+/// A run's segments.
+pub(super) fn segments<'a>(part: &'a Part, run: &Run) -> &'a [Segment] {
+    &part.segments[run.segments.start as usize..run.segments.end as usize]
+}
+
+/// A run's relation versions.
+pub(super) fn relations<'a>(part: &'a Part, run: &Run) -> &'a [RelationVersion] {
+    &part.relations[run.relations.start as usize..run.relations.end as usize]
+}
+
+/// What of a transaction is in the spill store.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spilled {
+    /// Where.
+    pub(super) id: SpillId,
+    /// How much.
+    pub(super) bytes: u64,
+}
+
+/// Copied small runs that still grow.
+#[derive(Debug, Default)]
+pub(super) struct Tail {
+    pub(super) data: Vec<u8>,
+    pub(super) segments: Vec<Segment>,
+    pub(super) relations: Vec<RelationVersion>,
+    pub(super) last: u32,
+    pub(super) events: u32,
+    pub(super) rows: u32,
+    pub(super) flags: u8,
+}
+
+/// One open top-level transaction.
+#[derive(Debug, Default)]
+pub(super) struct Transaction {
+    /// Its oldest rows, if they have left memory.
+    pub(super) spilled: Option<Spilled>,
+    /// Relation versions that spilled rows name.
+    pub(super) spilled_relations: FxHashSet<RelationVersion>,
+    /// Rows in memory, after the spilled ones.
+    pub(super) stored: VecDeque<StoredRun>,
+    /// Rows in memory, after the stored ones.
+    pub(super) tail: Tail,
+    /// Subtransactions rolled back by name.
+    pub(super) aborted: FxHashSet<Xid>,
+    /// Whether it was prepared.
+    pub(super) prepared: bool,
+    /// Union of the flags of all its rows.
+    pub(super) flags: u8,
+    /// Event bytes in memory.
+    pub(super) bytes: usize,
+    /// Bytes of memory that it keeps.
+    pub(super) charge: usize,
+}
+
+impl Transaction {
+    /// Takes over a run of a part that ends while the transaction goes on.
+    pub(super) fn keep(&mut self, part: &Part, run: &Run) {
+        let length = run.bytes.len();
+        self.flags |= run.flags;
+        self.bytes += length;
+        let before = self.charge;
+        let pins = length > COPY_BYTES_MAX && length.saturating_mul(PIN_SHARE) >= part.arena.len();
+        if pins {
+            self.freeze_tail();
+            let mut stored = StoredRun::of(part, run);
+            stored.charge = part.arena.len() + size_of_val(stored.segments.as_slice());
+            self.charge += stored.charge;
+            self.stored.push_back(stored);
+        } else {
+            self.copy(part, run);
+        }
+        debug_assert!(self.charge > before, "rows cost memory");
+    }
+
+    fn copy(&mut self, part: &Part, run: &Run) {
+        let tail = &mut self.tail;
+        tail.last = tail.data.len() as u32 + (run.last - run.bytes.start);
+        tail.data.extend_from_slice(&part.arena[byte_range(run)]);
+        tail.events += run.events;
+        tail.rows += run.rows;
+        tail.flags |= run.flags;
+        self.charge += run.bytes.len();
+        for segment in segments(part, run) {
+            match tail.segments.last_mut() {
+                Some(last) if last.xid == segment.xid && last.flags == segment.flags => {
+                    last.bytes += segment.bytes;
+                    last.events += segment.events;
+                    last.rows += segment.rows;
+                }
+                _ => {
+                    tail.segments.push(*segment);
+                    self.charge += size_of::<Segment>();
+                }
+            }
+        }
+        for relation in relations(part, run) {
+            if !tail.relations.contains(relation) {
+                tail.relations.push(*relation);
+            }
+        }
+        if tail.data.len() >= BLOCK_BYTES {
+            self.freeze_tail();
+        }
+    }
+
+    /// Makes the tail a stored run.
+    pub(super) fn freeze_tail(&mut self) {
+        if self.tail.data.is_empty() {
+            return;
+        }
+        let tail = std::mem::take(&mut self.tail);
+        self.stored.push_back(StoredRun {
+            charge: tail.data.len() + size_of_val(tail.segments.as_slice()),
+            data: Bytes::from(tail.data),
+            segments: tail.segments,
+            relations: tail.relations,
+            last: tail.last,
+            events: tail.events,
+            rows: tail.rows,
+            crc: None,
+            flags: tail.flags,
+        });
+    }
+
+    /// Drops the oldest stored run, which is now in the spill store.
+    pub(super) fn drop_spilled_run(&mut self) {
+        if let Some(run) = self.stored.pop_front() {
+            self.bytes -= run.data.len();
+            self.charge -= run.charge;
+            self.spilled_relations.extend(run.relations);
+        }
+    }
+
+    /// Forgets everything but buffers that are worth keeping.
+    pub(super) fn reset(&mut self) {
+        self.spilled = None;
+        self.prepared = false;
+        self.flags = 0;
+        self.bytes = 0;
+        self.charge = 0;
+        self.stored.clear();
+        if !self.aborted.is_empty() {
+            self.aborted = FxHashSet::default();
+        }
+        if !self.spilled_relations.is_empty() {
+            self.spilled_relations = FxHashSet::default();
+        }
+        let tail = &mut self.tail;
+        tail.data.clear();
+        tail.data.shrink_to(TRANSACTION_POOL_BYTES);
+        tail.segments.clear();
+        tail.relations.clear();
+        (tail.last, tail.events, tail.rows, tail.flags) = (0, 0, 0, 0);
+    }
+}
+
+/// Which (sub)transactions' rows are passed on at a commit.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    top: Xid,
+    few: Vec<Xid>,
+    many: FxHashSet<Xid>,
+    aborted: FxHashSet<Xid>,
+}
+
+/// Up to so many committed subtransactions a list is searched faster than a set.
+const FEW: usize = 8;
+
+impl Kept {
+    /// For a commit of `top` with `subs`; `aborted` were rolled back by name.
+    pub(super) fn new(top: Xid, subs: Vec<Xid>, aborted: FxHashSet<Xid>) -> Self {
+        let (few, many) = if subs.len() <= FEW {
+            (subs, FxHashSet::default())
+        } else {
+            (Vec::new(), subs.into_iter().collect())
+        };
+        Self {
+            top,
+            few,
+            many,
+            aborted,
+        }
+    }
+
+    /// Whether rows of `xid` are passed on.
+    // pg: replication/logical/decode.c DecodeCommit: only listed children are merged [14-18]
+    pub(super) fn keeps(&self, xid: Xid) -> bool {
+        xid == self.top
+            || (self.few.contains(&xid) || self.many.contains(&xid)) && !self.aborted.contains(&xid)
+    }
+}
+
+/// LSN and row number of an event, its place within its transaction.
+pub(super) type Place = (Lsn, u32);

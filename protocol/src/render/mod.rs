@@ -1,0 +1,308 @@
+//! Renderers: events into the lines that `--format` asks for.
+//!
+//! Takes events in stream order and the relations they name. Gives whole lines, appended to a
+//! buffer. Keeps the open transaction, and everything of a relation that is the same for each of
+//! its rows. Never does I/O, never filters.
+
+mod identifier;
+mod json;
+mod object;
+mod relations;
+#[cfg(test)]
+mod samples;
+mod structure;
+mod test_decoding;
+
+use std::sync::Arc;
+
+use crate::cursor::{Cursor, ShortInput};
+use crate::event::{ColumnValue, Event, EventError, EventKind, TransactionHeader, flags};
+use crate::ids::{DatabaseOid, Lsn};
+use crate::position::Position;
+use crate::schema::{Database, Name, Relation, RelationVersion};
+use crate::value::decompress::decompress;
+use crate::value::{Monetary, TextContext, TimeZone, ValueError};
+
+pub use json::{Json, JsonOptions, push_notice_line, push_relation_line};
+pub use structure::push_table_json;
+pub use test_decoding::{TestDecoding, TestDecodingOptions};
+
+/// What a stream has told of the relations and databases its events name.
+pub trait Relations {
+    /// The relation version with this number.
+    fn relation(&self, version: RelationVersion) -> Option<Arc<Relation>>;
+
+    /// The database with this OID.
+    fn database(&self, _oid: DatabaseOid) -> Option<Arc<Database>> {
+        None
+    }
+}
+
+impl<F: Fn(RelationVersion) -> Option<Arc<Relation>>> Relations for F {
+    fn relation(&self, version: RelationVersion) -> Option<Arc<Relation>> {
+        self(version)
+    }
+}
+
+/// The settings of a session that text depends on.
+#[derive(Clone, Debug)]
+pub struct SessionSettings {
+    /// `TimeZone`.
+    pub zone: Arc<TimeZone>,
+    /// `lc_monetary`.
+    pub monetary: Arc<Monetary>,
+}
+
+impl Default for SessionSettings {
+    fn default() -> Self {
+        Self {
+            zone: Arc::new(TimeZone::utc()),
+            monetary: Arc::new(Monetary::c()),
+        }
+    }
+}
+
+impl SessionSettings {
+    fn context(&self, database: &Database) -> TextContext {
+        TextContext {
+            major: database.major,
+            encoding: database.encoding,
+            zone: Arc::clone(&self.zone),
+            monetary: Arc::clone(&self.monetary),
+        }
+    }
+}
+
+/// What a begin event holds.
+fn transaction_header(event: &Event<'_>) -> Result<TransactionHeader, RenderError> {
+    postcard::from_bytes(event.payload).map_err(|error| RenderError::Payload {
+        kind: event.header.kind,
+        lsn: event.header.record_lsn,
+        problem: error.to_string(),
+    })
+}
+
+/// The relations that a truncate event names.
+fn truncated(event: &Event<'_>) -> Result<Vec<RelationVersion>, RenderError> {
+    let lsn = event.header.record_lsn;
+    let short = |source: ShortInput| RenderError::Event {
+        lsn,
+        source: source.into(),
+    };
+    let mut cursor = Cursor::new(event.payload);
+    let mut versions = Vec::new();
+    for _ in 0..event.header.count {
+        versions.push(RelationVersion(
+            cursor.u32("truncated relation").map_err(short)?,
+        ));
+    }
+    cursor.finish("truncate").map_err(short)?;
+    Ok(versions)
+}
+
+/// What a message event holds.
+struct Message<'a> {
+    prefix: &'a [u8],
+    content: &'a [u8],
+    transactional: bool,
+}
+
+impl<'a> Message<'a> {
+    fn read(event: &Event<'a>) -> Result<Self, RenderError> {
+        let lsn = event.header.record_lsn;
+        let mut cursor = Cursor::new(event.payload);
+        let mut prefix = || {
+            let length = cursor.u32("message prefix length")? as usize;
+            cursor.take(length, "message prefix")
+        };
+        let prefix = prefix().map_err(|source| RenderError::Event {
+            lsn,
+            source: source.into(),
+        })?;
+        Ok(Message {
+            prefix,
+            content: cursor.rest(),
+            transactional: event.header.flags & flags::TRANSACTIONAL != 0,
+        })
+    }
+}
+
+/// A relation's names, for errors.
+#[derive(Clone, Debug)]
+struct TableNames {
+    schema: Name,
+    table: Name,
+}
+
+impl TableNames {
+    fn of(relation: &Relation) -> Self {
+        Self {
+            schema: relation.schema.clone(),
+            table: relation.name.clone(),
+        }
+    }
+}
+
+/// Refuses a row with another number of columns than its relation has.
+fn check_count(event: &Event<'_>, expected: usize, names: &TableNames) -> Result<(), RenderError> {
+    if usize::from(event.header.count) == expected {
+        return Ok(());
+    }
+    Err(RenderError::ColumnCount {
+        schema: names.schema.clone(),
+        table: names.table.clone(),
+        lsn: event.header.record_lsn,
+        found: event.header.count,
+        expected,
+    })
+}
+
+/// A column's content, ready to be rendered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Content<'a> {
+    Null,
+    Unchanged,
+    Bytes(&'a [u8]),
+    Text(&'a [u8]),
+}
+
+/// Reads a column, decompressed into `raw` where it must be.
+#[inline]
+fn column_content<'a>(
+    value: ColumnValue<'a>,
+    raw: &'a mut Vec<u8>,
+) -> Result<Content<'a>, ColumnError> {
+    Ok(match value {
+        ColumnValue::Null => Content::Null,
+        ColumnValue::Unchanged => Content::Unchanged,
+        ColumnValue::Bytes(bytes) => Content::Bytes(bytes),
+        ColumnValue::Text(text) => Content::Text(text),
+        ColumnValue::Compressed {
+            method,
+            raw_size,
+            stored,
+        } => {
+            raw.clear();
+            decompress(method, raw_size, stored, raw).map_err(ColumnError::Value)?;
+            Content::Bytes(raw)
+        }
+        ColumnValue::External(_) => return Err(ColumnError::External),
+    })
+}
+
+/// A column that cannot be rendered, before it is said which.
+#[derive(Debug)]
+enum ColumnError {
+    External,
+    Value(ValueError),
+}
+
+impl ColumnError {
+    fn at(self, lsn: Lsn, names: &TableNames, column: &Name) -> RenderError {
+        match self {
+            ColumnError::External => RenderError::Internal {
+                what: "a TOAST pointer",
+                lsn,
+            },
+            ColumnError::Value(source) => RenderError::Value {
+                schema: names.schema.clone(),
+                table: names.table.clone(),
+                column: column.clone(),
+                lsn,
+                source,
+            },
+        }
+    }
+}
+
+/// Appends the text form of a position.
+fn push_position(out: &mut Vec<u8>, position: Position) {
+    use std::io::Write;
+    // Writing to a vector cannot fail.
+    let _ = write!(out, "{position}");
+}
+
+/// A type whose values were given as `\x` bytes, since its output function is not known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UndecodedType {
+    /// The type, as `format_type` writes it.
+    pub data_type: Name,
+    /// A column of it.
+    pub column: Name,
+}
+
+/// An event that cannot be rendered. Nothing of it has been appended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RenderError {
+    /// The event's own bytes are wrong: the stream is damaged.
+    #[error("event of the record at {lsn}: {source}")]
+    Event {
+        /// Start of the event's WAL record.
+        lsn: Lsn,
+        /// What is wrong.
+        source: EventError,
+    },
+    /// A value contradicts its column's type: the table's data or the decoder is wrong.
+    #[error("{schema}.{table}, column {column}, row of the record at {lsn}: {source}")]
+    Value {
+        /// The table's schema.
+        schema: Name,
+        /// The table.
+        table: Name,
+        /// The column.
+        column: Name,
+        /// Start of the row's WAL record.
+        lsn: Lsn,
+        /// What is wrong.
+        source: ValueError,
+    },
+    /// The stream has not told of this relation before naming it.
+    #[error(
+        "the event of the record at {lsn} names relation version {version}, which is not known"
+    )]
+    UnknownRelation {
+        /// The number.
+        version: u32,
+        /// Start of the event's WAL record.
+        lsn: Lsn,
+    },
+    /// The event has another number of columns than its relation.
+    #[error("the row of the record at {lsn} has {found} columns, {schema}.{table} has {expected}")]
+    ColumnCount {
+        /// The table's schema.
+        schema: Name,
+        /// The table.
+        table: Name,
+        /// Start of the row's WAL record.
+        lsn: Lsn,
+        /// Columns of the row.
+        found: u16,
+        /// Columns of the relation.
+        expected: usize,
+    },
+    /// The event belongs to a transaction, and none has begun.
+    #[error("the event of the record at {lsn} stands outside a transaction")]
+    NoTransaction {
+        /// Start of the event's WAL record.
+        lsn: Lsn,
+    },
+    /// An event, or a value, that never leaves the engine.
+    #[error("{what} of the record at {lsn} has left the engine")]
+    Internal {
+        /// What it is.
+        what: &'static str,
+        /// Start of the event's WAL record.
+        lsn: Lsn,
+    },
+    /// A payload that is not what its kind asks for.
+    #[error("{kind:?} event of the record at {lsn} cannot be read: {problem}")]
+    Payload {
+        /// The event's kind.
+        kind: EventKind,
+        /// Start of the event's WAL record.
+        lsn: Lsn,
+        /// What is wrong.
+        problem: String,
+    },
+}

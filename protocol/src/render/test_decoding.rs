@@ -1,0 +1,563 @@
+//! The lines of PostgreSQL's own output plugin `test_decoding` with `skip-empty-xacts=1,
+//! include-timestamp=0`, byte for byte, in the database's encoding.
+//!
+//! BEGIN is printed before the first change of a transaction, so a transaction without changes
+//! prints nothing. A sequence's or a structure's change prints nothing either: the plugin knows
+//! neither.
+
+use super::identifier::push_identifier;
+use super::relations::Compiled;
+use super::{
+    ColumnError, Content, Relations, RenderError, SessionSettings, TableNames, UndecodedType,
+    column_content,
+};
+use crate::event::{ColumnValue, Columns, Event, EventKind, TransactionHeader, flags};
+use crate::ids::{Lsn, Oid, Xid};
+use crate::schema::{Column, Name, Relation};
+use crate::value::digits::push_u64;
+use crate::value::quoting::quote_literal;
+use crate::value::{Known, TextContext, TypeRenderer};
+
+/// What the lines depend on besides the events.
+#[derive(Clone, Debug)]
+pub struct TestDecodingOptions {
+    /// Major version of the server, 14 to 18: from 17 on a transactional message opens its
+    /// transaction.
+    pub major: u16,
+    /// What values depend on.
+    pub settings: SessionSettings,
+}
+
+/// The renderer.
+#[derive(Debug)]
+pub struct TestDecoding {
+    options: TestDecodingOptions,
+    transaction: Option<Transaction>,
+    relations: Compiled<RelationLines>,
+    undecoded: Vec<UndecodedType>,
+    scratch: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Transaction {
+    xid: Xid,
+    /// Whether BEGIN has been printed, here or before the place where this stream resumed.
+    begun: bool,
+}
+
+impl TestDecoding {
+    /// A renderer at the start of a stream.
+    #[must_use]
+    pub fn new(options: TestDecodingOptions) -> Self {
+        Self {
+            options,
+            transaction: None,
+            relations: Compiled::default(),
+            undecoded: Vec::new(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Goes on inside a transaction whose begin event is not in this stream: no BEGIN is printed,
+    /// its COMMIT is.
+    pub fn set_transaction(&mut self, header: &TransactionHeader) {
+        // A unit without a commit has no transaction.
+        self.transaction = header.xid.is_valid().then_some(Transaction {
+            xid: header.xid,
+            begun: true,
+        });
+    }
+
+    /// Forgets relations and transaction: another stream begins, which numbers its relations anew.
+    pub fn reset(&mut self) {
+        self.transaction = None;
+        self.relations.clear();
+    }
+
+    /// The types met since the last call whose values cannot be printed as PostgreSQL does; each
+    /// column of a relation version is named once.
+    pub fn take_undecoded(&mut self) -> Vec<UndecodedType> {
+        std::mem::take(&mut self.undecoded)
+    }
+
+    /// Appends the lines of one event, each with its line feed; nothing of it on an error.
+    pub fn event(
+        &mut self,
+        event: &Event<'_>,
+        relations: &dyn Relations,
+        out: &mut Vec<u8>,
+    ) -> Result<(), RenderError> {
+        let start = out.len();
+        let result = self.append(event, relations, out);
+        if result.is_err() {
+            out.truncate(start);
+        }
+        result
+    }
+
+    fn append(
+        &mut self,
+        event: &Event<'_>,
+        relations: &dyn Relations,
+        out: &mut Vec<u8>,
+    ) -> Result<(), RenderError> {
+        let lsn = event.header.record_lsn;
+        match event.header.kind {
+            EventKind::Insert | EventKind::Update | EventKind::Delete => {
+                let began = self.push_begin(lsn, out)?;
+                self.push_row(event, relations, out)?;
+                self.keep_begin(began);
+            }
+            EventKind::Truncate => {
+                let began = self.push_begin(lsn, out)?;
+                self.push_truncate(event, relations, out)?;
+                self.keep_begin(began);
+            }
+            EventKind::Message => self.push_message(event, out)?,
+            EventKind::Begin => self.begin(event)?,
+            EventKind::Commit => self.push_commit(lsn, out)?,
+            EventKind::Sequence | EventKind::Ddl => {}
+            EventKind::ToastChunk
+            | EventKind::SpeculativeInsert
+            | EventKind::SpeculativeConfirm
+            | EventKind::SpeculativeAbort
+            | EventKind::Skipped => {
+                let what = "an event of unfinished assembly";
+                return Err(RenderError::Internal { what, lsn });
+            }
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, event: &Event<'_>) -> Result<(), RenderError> {
+        let header = super::transaction_header(event)?;
+        self.transaction = Some(Transaction {
+            xid: header.xid,
+            begun: false,
+        });
+        Ok(())
+    }
+
+    /// Appends BEGIN if the transaction has not got it; says whether it did.
+    #[inline]
+    fn push_begin(&mut self, lsn: Lsn, out: &mut Vec<u8>) -> Result<bool, RenderError> {
+        let transaction = self.transaction.ok_or(RenderError::NoTransaction { lsn })?;
+        if transaction.begun {
+            return Ok(false);
+        }
+        out.extend_from_slice(b"BEGIN ");
+        push_u64(out, transaction.xid.0.into());
+        out.push(b'\n');
+        Ok(true)
+    }
+
+    fn keep_begin(&mut self, began: bool) {
+        if began && let Some(transaction) = &mut self.transaction {
+            transaction.begun = true;
+        }
+    }
+
+    // pg: contrib/test_decoding.c pg_decode_commit_txn [14-18]
+    fn push_commit(&mut self, lsn: Lsn, out: &mut Vec<u8>) -> Result<(), RenderError> {
+        let transaction = self.transaction.take();
+        let transaction = transaction.ok_or(RenderError::NoTransaction { lsn })?;
+        if transaction.begun {
+            out.extend_from_slice(b"COMMIT ");
+            push_u64(out, transaction.xid.0.into());
+            out.push(b'\n');
+        }
+        Ok(())
+    }
+
+    // pg: contrib/test_decoding.c pg_decode_change [14-18]
+    fn push_row(
+        &mut self,
+        event: &Event<'_>,
+        relations: &dyn Relations,
+        out: &mut Vec<u8>,
+    ) -> Result<(), RenderError> {
+        let header = &event.header;
+        let settings = &self.options.settings;
+        let relation =
+            self.relations
+                .get(header.relation, header.record_lsn, relations, |relation| {
+                    RelationLines::new(relation, settings)
+                })?;
+        super::check_count(event, relation.columns.len(), &relation.names)?;
+        let mut tuples = Tuples {
+            relation,
+            columns: event.columns(),
+            lsn: header.record_lsn,
+            scratch: &mut self.scratch,
+            undecoded: &mut self.undecoded,
+        };
+        out.extend_from_slice(b"table ");
+        out.extend_from_slice(&tuples.relation.name);
+        match header.kind {
+            EventKind::Insert => {
+                out.extend_from_slice(b": INSERT:");
+                tuples.push(false, out)?;
+            }
+            EventKind::Update => {
+                out.extend_from_slice(b": UPDATE:");
+                if event.has_old() {
+                    out.extend_from_slice(b" old-key:");
+                    tuples.push(true, out)?;
+                    out.extend_from_slice(b" new-tuple:");
+                }
+                tuples.push(false, out)?;
+            }
+            _ => {
+                out.extend_from_slice(b": DELETE:");
+                if event.has_old() {
+                    tuples.push(true, out)?;
+                } else {
+                    out.extend_from_slice(b" (no-tuple-data)");
+                }
+            }
+        }
+        out.push(b'\n');
+        let lsn = header.record_lsn;
+        let columns = tuples.columns;
+        columns
+            .finish()
+            .map_err(|source| RenderError::Event { lsn, source })
+    }
+
+    // pg: contrib/test_decoding.c pg_decode_truncate [14-18]
+    fn push_truncate(
+        &mut self,
+        event: &Event<'_>,
+        relations: &dyn Relations,
+        out: &mut Vec<u8>,
+    ) -> Result<(), RenderError> {
+        let lsn = event.header.record_lsn;
+        let settings = &self.options.settings;
+        out.extend_from_slice(b"table ");
+        for (number, version) in super::truncated(event)?.into_iter().enumerate() {
+            if number > 0 {
+                out.extend_from_slice(b", ");
+            }
+            let relation = self.relations.get(version, lsn, relations, |relation| {
+                RelationLines::new(relation, settings)
+            })?;
+            out.extend_from_slice(&relation.name);
+        }
+        out.extend_from_slice(b": TRUNCATE:");
+        let has = |flag| event.header.flags & flag != 0;
+        if has(flags::RESTART_IDENTITY) {
+            out.extend_from_slice(b" restart_seqs");
+        }
+        if has(flags::CASCADE) {
+            out.extend_from_slice(b" cascade");
+        }
+        if !has(flags::RESTART_IDENTITY | flags::CASCADE) {
+            out.extend_from_slice(b" (no-flags)");
+        }
+        out.push(b'\n');
+        Ok(())
+    }
+
+    // pg: contrib/test_decoding.c pg_decode_message [14-16], [17-18]
+    fn push_message(&mut self, event: &Event<'_>, out: &mut Vec<u8>) -> Result<(), RenderError> {
+        let message = super::Message::read(event)?;
+        if message.transactional && self.options.major >= 17 {
+            let began = self.push_begin(event.header.record_lsn, out)?;
+            self.keep_begin(began);
+        }
+        out.extend_from_slice(b"message: transactional: ");
+        out.push(b'0' + u8::from(message.transactional));
+        out.extend_from_slice(b" prefix: ");
+        out.extend_from_slice(message.prefix);
+        out.extend_from_slice(b", sz: ");
+        push_u64(out, message.content.len() as u64);
+        out.extend_from_slice(b" content:");
+        out.extend_from_slice(message.content);
+        out.push(b'\n');
+        Ok(())
+    }
+}
+
+/// A relation's part of its lines: all that does not change from row to row.
+#[derive(Debug)]
+struct RelationLines {
+    /// `schema.table`, quoted where needed.
+    name: Vec<u8>,
+    columns: Vec<ColumnText>,
+    context: TextContext,
+    names: TableNames,
+}
+
+#[derive(Debug)]
+struct ColumnText {
+    /// ` name[type]:`
+    label: Vec<u8>,
+    renderer: TypeRenderer,
+    literal: Literal,
+    name: Name,
+    data_type: Name,
+    /// Whether it has been said that the type is not known.
+    told: bool,
+}
+
+/// How a text becomes a literal: by the exact type, so a domain over `integer` is quoted.
+// pg: contrib/test_decoding.c print_literal [14-18]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Literal {
+    Bare,
+    Bits,
+    Bool,
+    Quoted,
+}
+
+impl Literal {
+    // pg: catalog/pg_type.dat [14-18]
+    const fn of(data_type: Oid) -> Self {
+        match data_type.0 {
+            20 | 21 | 23 | 26 | 700 | 701 | 1700 => Literal::Bare,
+            1560 | 1562 => Literal::Bits,
+            16 => Literal::Bool,
+            _ => Literal::Quoted,
+        }
+    }
+
+    /// Makes a literal of the text from `start` on.
+    fn finish(self, out: &mut Vec<u8>, start: usize) {
+        match self {
+            Literal::Bare => {}
+            Literal::Bits => {
+                out.splice(start..start, *b"B'");
+                out.push(b'\'');
+            }
+            Literal::Bool => {
+                let truth = out.get(start..) == Some(b"t");
+                out.truncate(start);
+                out.extend_from_slice(if truth { b"true" } else { b"false" });
+            }
+            Literal::Quoted => quote_literal(out, start),
+        }
+    }
+}
+
+impl RelationLines {
+    fn new(relation: &Relation, settings: &SessionSettings) -> Self {
+        let major = relation.database.major;
+        let mut name = Vec::new();
+        push_identifier(&mut name, relation.schema.as_bytes(), major);
+        name.push(b'.');
+        push_identifier(&mut name, relation.name.as_bytes(), major);
+        RelationLines {
+            name,
+            columns: relation
+                .columns
+                .iter()
+                .map(|column| ColumnText::new(column, major))
+                .collect(),
+            context: settings.context(&relation.database),
+            names: TableNames::of(relation),
+        }
+    }
+}
+
+impl ColumnText {
+    fn new(column: &Column, major: u16) -> Self {
+        let mut label = vec![b' '];
+        push_identifier(&mut label, column.name.as_bytes(), major);
+        label.push(b'[');
+        label.extend_from_slice(column.data_type.formatted.as_bytes());
+        label.extend_from_slice(b"]:");
+        ColumnText {
+            label,
+            renderer: TypeRenderer::new(&column.data_type),
+            literal: Literal::of(column.data_type.oid),
+            name: column.name.clone(),
+            data_type: column.data_type.formatted.clone(),
+            told: false,
+        }
+    }
+}
+
+/// The tuples of one row event, printed one after the other.
+struct Tuples<'a> {
+    relation: &'a mut RelationLines,
+    columns: Columns<'a>,
+    lsn: Lsn,
+    scratch: &'a mut Vec<u8>,
+    undecoded: &'a mut Vec<UndecodedType>,
+}
+
+impl Tuples<'_> {
+    // pg: contrib/test_decoding.c tuple_to_stringinfo [14-18]
+    #[inline]
+    fn push(&mut self, skip_nulls: bool, out: &mut Vec<u8>) -> Result<(), RenderError> {
+        let lsn = self.lsn;
+        let relation = &mut *self.relation;
+        for column in &mut relation.columns {
+            let value = self.columns.read();
+            let value = value.map_err(|source| RenderError::Event { lsn, source })?;
+            if value == ColumnValue::Null && skip_nulls {
+                continue;
+            }
+            let known = column_content(value, self.scratch)
+                .and_then(|content| column.push(content, &relation.context, out))
+                .map_err(|error| error.at(lsn, &relation.names, &column.name))?;
+            if known == Known::No && !column.told {
+                column.told = true;
+                self.undecoded.push(UndecodedType {
+                    data_type: column.data_type.clone(),
+                    column: column.name.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ColumnText {
+    #[inline]
+    fn push(
+        &self,
+        content: Content<'_>,
+        context: &TextContext,
+        out: &mut Vec<u8>,
+    ) -> Result<Known, ColumnError> {
+        out.extend_from_slice(&self.label);
+        let start = out.len();
+        let known = match content {
+            Content::Null => {
+                out.extend_from_slice(b"null");
+                return Ok(Known::Yes);
+            }
+            Content::Unchanged => {
+                out.extend_from_slice(b"unchanged-toast-datum");
+                return Ok(Known::Yes);
+            }
+            Content::Bytes(bytes) => {
+                let rendered = self.renderer.text(bytes, context, out);
+                rendered.map_err(ColumnError::Value)?
+            }
+            Content::Text(text) => {
+                out.extend_from_slice(text);
+                Known::Yes
+            }
+        };
+        self.literal.finish(out, start);
+        Ok(known)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::render::samples::{self, Sample};
+
+    fn lines(major: u16, events: &[Vec<u8>]) -> String {
+        let mut renderer = TestDecoding::new(TestDecodingOptions {
+            major,
+            settings: SessionSettings::default(),
+        });
+        let relation = Arc::new(samples::relation(major));
+        let relations = |version| (version == relation.version).then(|| Arc::clone(&relation));
+        let mut out = Vec::new();
+        for event in events {
+            let event = samples::read(event);
+            renderer.event(&event, &relations, &mut out).unwrap();
+        }
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn rows_are_printed_as_the_plugin_prints_them() {
+        let key = [Sample::Int(1), Sample::Null, Sample::Null];
+        let events = [
+            samples::begin(700),
+            samples::row(
+                EventKind::Insert,
+                0,
+                &[&[Sample::Int(1), Sample::Text("it's"), Sample::Bool(true)]],
+            ),
+            samples::row(
+                EventKind::Update,
+                flags::OLD_KEY,
+                &[&key, &[Sample::Int(2), Sample::Unchanged, Sample::Null]],
+            ),
+            samples::row(EventKind::Delete, flags::OLD_KEY, &[&key]),
+            samples::row(EventKind::Delete, 0, &[]),
+            samples::truncate(flags::CASCADE | flags::RESTART_IDENTITY),
+            samples::truncate(0),
+            samples::commit(),
+        ];
+        assert_eq!(
+            lines(15, &events),
+            "BEGIN 700\n\
+             table public.\"T\": INSERT: a[integer]:1 b[text]:'it''s' \"user\"[boolean]:true\n\
+             table public.\"T\": UPDATE: old-key: a[integer]:1 new-tuple: a[integer]:2 \
+             b[text]:unchanged-toast-datum \"user\"[boolean]:null\n\
+             table public.\"T\": DELETE: a[integer]:1\n\
+             table public.\"T\": DELETE: (no-tuple-data)\n\
+             table public.\"T\": TRUNCATE: restart_seqs cascade\n\
+             table public.\"T\": TRUNCATE: (no-flags)\n\
+             COMMIT 700\n"
+        );
+    }
+
+    #[test]
+    fn empty_transactions_and_messages_follow_the_version() {
+        let events = [
+            samples::begin(700),
+            samples::commit(),
+            samples::message(false),
+            samples::begin(701),
+            samples::message(true),
+            samples::commit(),
+        ];
+        let message = |transactional| {
+            format!("message: transactional: {transactional} prefix: p, sz: 3 content:xyz\n")
+        };
+        assert_eq!(lines(16, &events), [message(0), message(1)].concat());
+        assert_eq!(
+            lines(17, &events),
+            format!("{}BEGIN 701\n{}COMMIT 701\n", message(0), message(1))
+        );
+    }
+
+    #[test]
+    fn a_transaction_can_be_resumed() {
+        let mut renderer = TestDecoding::new(TestDecodingOptions {
+            major: 15,
+            settings: SessionSettings::default(),
+        });
+        let none = |_| None;
+        let commit = samples::commit();
+        let commit = samples::read(&commit);
+        let mut out = Vec::new();
+        let outside = renderer.event(&commit, &none, &mut out);
+        assert!(matches!(outside, Err(RenderError::NoTransaction { .. })));
+        renderer.set_transaction(&samples::header(702));
+        renderer.event(&commit, &none, &mut out).unwrap();
+        assert_eq!(out, b"COMMIT 702\n");
+    }
+
+    #[test]
+    fn a_bad_row_prints_nothing() {
+        let mut renderer = TestDecoding::new(TestDecodingOptions {
+            major: 15,
+            settings: SessionSettings::default(),
+        });
+        let relation = Arc::new(samples::relation(15));
+        let relations = |_| Some(Arc::clone(&relation));
+        renderer.set_transaction(&samples::header(702));
+        let bad = samples::row(
+            EventKind::Insert,
+            0,
+            &[&[Sample::Text("not four"), Sample::Null, Sample::Null]],
+        );
+        let bad = samples::read(&bad);
+        let mut out = b"before".to_vec();
+        let error = renderer.event(&bad, &relations, &mut out).unwrap_err();
+        assert!(matches!(error, RenderError::Value { .. }), "{error}");
+        assert_eq!(out, b"before");
+    }
+}

@@ -1,0 +1,52 @@
+-- Replica identity: default, full, nothing, an index, none at all; keys that change.
+--- stage
+create table d (a int, b text, c int, primary key (c, a));
+insert into d select i, 'b' || i, i * 10 from generate_series(1, 10) i;
+update d set b = 'same key' where a = 1;
+update d set a = 100 where a = 1;
+update d set c = c where a = 2;
+delete from d where a = 3;
+alter table d replica identity full;
+update d set b = 'full' where a = 4;
+update d set a = 101 where a = 4;
+update d set b = null where a = 5;
+update d set b = 'was null' where a = 5;
+delete from d where a = 5;
+alter table d replica identity nothing;
+update d set a = 102 where a = 6;
+delete from d where a = 6;
+create unique index d_b on d (b);
+alter table d alter column b set not null;
+alter table d replica identity using index d_b;
+update d set a = 103 where a = 7;
+update d set b = 'new key' where a = 8;
+delete from d where a = 8;
+begin; alter table d replica identity full; update d set a = 104 where a = 9; alter table d replica identity default; update d set a = 105 where a = 104; commit;
+drop index d_b;
+update d set b = 'index gone' where a = 2;
+alter table d replica identity default;
+create table none_at_all (a int, b text);
+insert into none_at_all values (1, 'x');
+update none_at_all set b = 'y';
+delete from none_at_all;
+alter table none_at_all replica identity full;
+insert into none_at_all values (1, null), (null, 'z'), (null, null);
+update none_at_all set a = 2 where a = 1;
+update none_at_all set b = 'n' where a is null;
+delete from none_at_all;
+-- Columns dropped and added under a full identity.
+alter table none_at_all drop column a, add column c timestamptz default '2001-01-01 00:00:00+00', add column g int generated always as (length(b)) stored;
+insert into none_at_all (b) values ('abc');
+update none_at_all set b = 'abcdef';
+delete from none_at_all;
+-- A primary key that is deferrable, and one that comes and goes.
+create table deferred (a int primary key deferrable initially deferred, b int);
+insert into deferred select i, i from generate_series(1, 5) i;
+update deferred set a = a + 1;
+delete from deferred where a = 2;
+alter table d drop constraint d_pkey;
+update d set b = 'no key' where a = 10;
+delete from d where a = 10;
+alter table d add primary key (b);
+update d set b = b || '!';
+delete from d;

@@ -1,0 +1,44 @@
+-- Partitions and inheritance: rows that move, partitions that come and go, columns in another
+-- order than the parent's.
+--- stage
+create table m (k int, part text, v text, primary key (k, part)) partition by list (part);
+create table m_a partition of m for values in ('a');
+create table m_b (v text, dropped int, part text not null, k int not null);
+alter table m_b drop column dropped;
+alter table m_b add primary key (k, part);
+alter table m attach partition m_b for values in ('b');
+create table m_rest partition of m default;
+insert into m select i, chr(97 + i % 3), 'row ' || i from generate_series(1, 12) i;
+update m set v = 'changed' where k < 4;
+update m set part = 'b' where part = 'a' and k < 7;
+update m set part = 'z' where k = 1;
+delete from m where part = 'c';
+begin; update m set part = 'a' where part = 'b'; savepoint s; update m set part = 'q'; rollback to s; commit;
+alter table m detach partition m_b;
+insert into m_b values ('alone', 'b', 77);
+alter table m attach partition m_b for values in ('b');
+create table r (k int, v text) partition by range (k);
+create table r_1 partition of r for values from (0) to (10) partition by hash (k);
+create table r_1_0 partition of r_1 for values with (modulus 2, remainder 0);
+create table r_1_1 partition of r_1 for values with (modulus 2, remainder 1);
+create table r_2 partition of r for values from (10) to (20);
+insert into r select i, 'range' from generate_series(0, 19) i;
+update r set k = k + 5 where k between 3 and 9;
+alter table r add column extra int default 5;
+insert into r values (1, 'x', 6);
+update r set extra = 7 where k = 1;
+alter table r_2 replica identity full;
+update r set v = 'full there' where k in (2, 12);
+create index on r (k);
+drop table r_1_0;
+copy r (k, v) from program 'printf "11\tcopied\n12\tcopied\n13\tcopied\n"';
+create table parent (a int, b text);
+create table child (c int default 3) inherits (parent);
+insert into parent values (1, 'p'); insert into child values (2, 'c');
+update parent set b = b || '!';
+alter table parent add column d int default 4;
+insert into child values (3, 'c', 4, 5);
+delete from parent where a < 3;
+alter table child no inherit parent;
+insert into child values (9, 'free', 1, 2);
+drop table m;

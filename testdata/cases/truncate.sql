@@ -1,0 +1,36 @@
+-- TRUNCATE: one, several, cascading, restarting identities, rolled back, partitions.
+--- stage
+create table a (id serial primary key, v text);
+create table b (id serial primary key, a_id int references a, v text);
+create table c (id int generated always as identity primary key, b_id int references b);
+create unlogged table u (a int);
+create schema "Other Schema";
+create table "Other Schema"."T" (a int);
+insert into a (v) select i::text from generate_series(1, 20) i;
+insert into b (a_id, v) select i, 'b' from generate_series(1, 20) i;
+insert into c (b_id) select i from generate_series(1, 20) i;
+truncate c;
+truncate a cascade;
+insert into a (v) values ('again');
+truncate a, b, c restart identity;
+insert into a (v) values ('one');
+truncate "Other Schema"."T", a, u cascade;
+begin; truncate a restart identity cascade; rollback;
+begin; insert into c (b_id) values (null); truncate c; insert into c (b_id) values (null); commit;
+begin; savepoint s; truncate c; rollback to s; insert into c (b_id) values (null); commit;
+begin; create table fresh (a int); insert into fresh values (1); truncate fresh; insert into fresh values (2); commit;
+truncate fresh;
+create table parts (k int, v text) partition by range (k);
+create table parts_low partition of parts for values from (0) to (10);
+create table parts_high partition of parts for values from (10) to (20);
+insert into parts select i, 'p' from generate_series(0, 19) i;
+truncate parts;
+insert into parts select i, 'q' from generate_series(0, 19) i;
+truncate only parts_low;
+create table parent (a int); create table child (b int) inherits (parent);
+insert into child values (1, 2); insert into parent values (3);
+truncate only parent;
+truncate parent;
+truncate u;
+begin; truncate a cascade; truncate parts; prepare transaction 'truncating'; commit prepared 'truncating';
+insert into a (v) values ('end');
