@@ -50,6 +50,32 @@ pub const REDO_BUFFER_BYTES_MIN: usize = 1024 * 1024;
 /// Pieces of WAL smaller than this are gathered in the redo buffer, larger ones kept as they came.
 pub const REDO_PIECE_BYTES: usize = 16 * 1024;
 
+/// Sizes of a relation map in bytes, and the entries it has room for.
+// pg: utils/cache/relmapper.c MAX_MAPPINGS [14-15: 62, 16-18: 64]
+pub const RELATION_MAP_BYTES: [(usize, usize); 2] = [(512, 62), (524, 64)];
+/// Exceptions of a commit log page, beyond which it is kept as on disk (that is four times as much).
+pub const COMMIT_LOG_EXCEPTIONS_MAX: usize = 512;
+/// The newest multixacts whose members are read at the start, whether a catalog names them or not.
+pub const MULTIXACTS_SCANNED_MAX: u32 = 1 << 18;
+/// Members of one multixact that are believed.
+pub const MULTIXACT_MEMBERS_MAX: u32 = 1 << 18;
+/// Bytes of `pg_control` that are read: the file is padded to this.
+// pg: catalog/pg_control.h PG_CONTROL_FILE_SIZE [14-18]
+pub const CONTROL_FILE_BYTES: usize = 8192;
+/// Times a file that PostgreSQL overwrites in place is read again until its CRC is right.
+pub const REREAD_COUNT_MAX: u32 = 20;
+/// Pause between two such reads.
+pub const REREAD_PAUSE_MS: u64 = 10;
+/// Bytes of a catalog file that one loading task reads.
+pub const LOAD_TASK_BYTES: usize = 4 * 1024 * 1024;
+/// Loading tasks whose pages are in memory together.
+pub const LOAD_TASKS_MAX: usize = 16;
+/// Bytes of `backup_label` that are read.
+pub const LABEL_BYTES_MAX: u64 = 64 * 1024;
+/// Bytes of a prepared transaction's state file that are read.
+// pg: access/transam/twophase.c keeps state files below MaxAllocSize [14-18]
+pub const STATE_FILE_BYTES_MAX: u64 = 0x3FFF_FFFF;
+
 const _: () = assert!(REDO_PIECE_BYTES * 4 <= REDO_BUFFER_BYTES_MIN);
 const _: () = assert!(CHUNK_BYTES.is_multiple_of(WAL_PAGE_BYTES));
 const _: () = assert!(COPY_BYTES_MAX < BLOCK_BYTES);

@@ -1,1 +1,7 @@
 //! catalog.
+
+pub mod bootstrap;
+pub mod commit_log;
+pub mod filenodes;
+pub mod multixact;
+pub mod slru;
