@@ -31,7 +31,7 @@ pub enum CatalogError {
         /// What kind of record it is.
         record: &'static str,
         /// What is wrong.
-        problem: &'static str,
+        problem: String,
     },
     /// A record does not fit the page it changes: the copy of the catalog is not of this log, or
     /// a record before was missed.

@@ -125,6 +125,11 @@ impl Page {
         self.u16_at(14) == 0
     }
 
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     pub(crate) fn lsn(&self) -> Lsn {
         Lsn(u64::from(self.u32_at(0)) << 32 | u64::from(self.u32_at(4)))
     }
@@ -263,7 +268,10 @@ impl Page {
             upper = offset;
         }
         if !self.is_new() {
-            self.set_u16(12, (PAGE_HEADER_BYTES + usize::from(last) * POINTER_BYTES) as u16);
+            self.set_u16(
+                12,
+                (PAGE_HEADER_BYTES + usize::from(last) * POINTER_BYTES) as u16,
+            );
             self.set_u16(14, upper as u16);
         }
         Ok(())
@@ -330,7 +338,12 @@ impl Page {
 
 impl fmt::Debug for Page {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Page(lsn {}, {:?} pointers)", self.lsn(), self.pointers())
+        write!(
+            f,
+            "Page(lsn {}, {:?} pointers)",
+            self.lsn(),
+            self.pointers()
+        )
     }
 }
 

@@ -13,6 +13,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
 
 use super::CatalogError;
+use super::bootstrap::class_rows::is_tracked;
 use super::commit_log::CommitLog;
 use super::file::File;
 use super::filenodes::RelationMap;
@@ -24,7 +25,7 @@ use super::tracked::TrackedFiles;
 use super::tuple;
 use super::writer::Writer;
 use crate::framing::format::WalFormat;
-use crate::limits::{HEAP_PAGE_BYTES, INITDB_FILE_NUMBER_END};
+use crate::limits::HEAP_PAGE_BYTES;
 
 /// The state of the catalogs at one point of the log.
 ///
@@ -196,7 +197,11 @@ impl Store {
     }
 
     /// The map of a database in a tablespace.
-    pub(crate) fn map_at(&self, database: DatabaseOid, tablespace: Oid) -> Option<Arc<RelationMap>> {
+    pub(crate) fn map_at(
+        &self,
+        database: DatabaseOid,
+        tablespace: Oid,
+    ) -> Option<Arc<RelationMap>> {
         self.maps.get(&(database, tablespace)).cloned()
     }
 
@@ -213,7 +218,9 @@ impl Store {
     /// Tablespaces that hold a relation map of the database: one, or two while it moves.
     pub(crate) fn homes_of(&self, database: DatabaseOid) -> impl Iterator<Item = Oid> + '_ {
         let range = (database, Oid(0))..=(database, Oid(u32::MAX));
-        self.maps.range(range).map(|((_, tablespace), _)| *tablespace)
+        self.maps
+            .range(range)
+            .map(|((_, tablespace), _)| *tablespace)
     }
 
     /// The file of a mapped catalog, in the map of the database in this tablespace.
@@ -323,9 +330,12 @@ impl Store {
             database: to.0,
             relation: node.relation,
         };
-        let inside =
-            |node: &RelFileNode| node.database == from.0 && node.tablespace == from.1;
-        let tracked: Vec<_> = self.tracked.iter().map(|(node, oid)| (*node, *oid)).collect();
+        let inside = |node: &RelFileNode| node.database == from.0 && node.tablespace == from.1;
+        let tracked: Vec<_> = self
+            .tracked
+            .iter()
+            .map(|(node, oid)| (*node, *oid))
+            .collect();
         for (node, catalog) in tracked.into_iter().filter(|(node, _)| inside(node)) {
             self.track(moved(&node), catalog);
         }
@@ -363,7 +373,12 @@ impl Store {
     // ---- missing blocks ----
 
     /// A record changes a block that is not there.
-    pub(crate) fn miss(&mut self, node: RelFileNode, block: u32, lsn: Lsn) -> Result<(), CatalogError> {
+    pub(crate) fn miss(
+        &mut self,
+        node: RelFileNode,
+        block: u32,
+        lsn: Lsn,
+    ) -> Result<(), CatalogError> {
         if self.consistent {
             return Err(CatalogError::MissingBlock { lsn, node, block });
         }
@@ -437,11 +452,13 @@ impl Store {
         match name {
             Named::Index(oid) => {
                 if self.mapped_indexes.insert(oid) {
-                    self.tracked.retain(|_, catalog| *catalog != oid);
-                    // Not kept, so not missed either.
-                    let tracked = &self.tracked;
-                    self.files.retain(|node, _| tracked.contains_key(node));
-                    self.missing.retain(|node, _| tracked.contains_key(node));
+                    let all = self.tracked.iter().filter(|(_, catalog)| **catalog == oid);
+                    let gone: Vec<_> = all.map(|(node, _)| *node).collect();
+                    for node in gone {
+                        self.tracked.remove(&node);
+                        self.files.remove(&node);
+                        self.missing.remove(&node);
+                    }
                 }
             }
             Named::File { node, catalog } => {
@@ -459,7 +476,7 @@ impl Store {
         let oid = tuple::fixed_u32(tuple, 0)?;
         let rewrite = tuple::fixed_u32(tuple, at.relrewrite)?;
         let catalog = if rewrite != 0 { rewrite } else { oid };
-        if catalog == 0 || catalog >= INITDB_FILE_NUMBER_END {
+        if !is_tracked(Oid(oid), Oid(rewrite)) {
             return None;
         }
         let kind = *tuple.get(tuple::hoff(tuple) + at.relkind)?;

@@ -2,6 +2,9 @@
 
 use redostream_protocol::RelFileNode;
 use rustc_hash::FxHashSet;
+use serde::{Deserialize, Serialize};
+
+use super::bootstrap::class_rows::LEFT_OUT;
 
 use crate::limits::INITDB_FILE_NUMBER_END;
 
@@ -10,7 +13,7 @@ use crate::limits::INITDB_FILE_NUMBER_END;
 ///
 /// It may name more files than needed (a number is taken in every database, because `CREATE
 /// DATABASE` copies files under their numbers); [`super::Catalog::replay`] drops those itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrackedFiles {
     generation: u64,
     numbers: FxHashSet<u32>,
@@ -21,7 +24,12 @@ impl TrackedFiles {
     #[must_use]
     #[inline]
     pub fn contains(&self, node: RelFileNode) -> bool {
-        node.relation.0 < INITDB_FILE_NUMBER_END || self.numbers.contains(&node.relation.0)
+        let number = node.relation;
+        if number.0 < INITDB_FILE_NUMBER_END {
+            !LEFT_OUT.contains(&number)
+        } else {
+            self.numbers.contains(&number.0)
+        }
     }
 
     /// Rises by one whenever the set grows. Framing done with an older set than the one that
@@ -29,11 +37,6 @@ impl TrackedFiles {
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation
-    }
-
-    /// Whether `number` is named, beyond what `initdb` made.
-    pub(crate) fn names(&self, number: u32) -> bool {
-        self.numbers.contains(&number)
     }
 
     /// A larger set; `None` if the number is in it already.

@@ -9,7 +9,7 @@ use redostream_protocol::{DatabaseOid, Oid, RelFileNode, Xid};
 use super::CatalogError;
 use super::detoast;
 use super::index::{Tid, TupleId};
-use super::layout::{self, CatalogColumn, CatalogLayout, align_bytes, oid};
+use super::layout::{CatalogColumn, CatalogLayout, align_bytes, oid};
 use super::store::Store;
 use super::tuple::{self, Storage};
 use super::visibility::Visibility;
@@ -311,7 +311,9 @@ impl<'a> Row<'a> {
         let value = self.value(column)?.unwrap_or_default();
         let values = value.get(20..).unwrap_or_default();
         let pairs = values.chunks_exact(2);
-        Ok(pairs.map(|pair| i16::from_le_bytes([pair[0], pair[1]])).collect())
+        Ok(pairs
+            .map(|pair| i16::from_le_bytes([pair[0], pair[1]]))
+            .collect())
     }
 
     pub(crate) fn bad(&self, problem: String) -> CatalogError {
@@ -361,8 +363,18 @@ pub(crate) const TOAST_COLUMNS: [Storage; 3] = [
     },
 ];
 
-/// Layout of `pg_class` for those who look at raw tuples.
-pub(crate) fn class_layout(store: &Store) -> Option<Arc<CatalogLayout>> {
-    let class = layout::oid::CLASS;
-    store.layouts.get(store.format.major, Oid::INVALID, class)
+/// The layout of a catalog, for those who look at raw tuples; `None` if it cannot be read.
+pub(crate) fn layout_of(
+    store: &Store,
+    database: DatabaseOid,
+    catalog: Oid,
+) -> Option<Arc<CatalogLayout>> {
+    let transactions = Transactions::default();
+    let view = View {
+        store,
+        database,
+        viewer: None,
+        transactions: &transactions,
+    };
+    view.layout(catalog).ok()
 }

@@ -4,7 +4,7 @@
 //! buffer. Keeps the open transaction, and everything of a relation that is the same for each of
 //! its rows. Never does I/O, never filters.
 
-mod identifier;
+pub mod identifier;
 mod json;
 mod object;
 mod relations;
