@@ -319,9 +319,10 @@ impl Session {
         for writer in std::mem::take(&mut self.writers) {
             writer.send(&Bye).await;
         }
-        // Writers end when their senders are gone; readers when the server closes.
-        self.arrivals.close();
-        let done = async { while self.tasks.join_next().await.is_some() {} };
+        // Writers end when their senders are gone; readers when the server closes. What still comes
+        // is taken off the connections: closing one that holds unread bytes would reset it, and
+        // the server might never see the last acknowledgement.
+        let done = async { while self.arrivals.recv().await.is_some() {} };
         let _ = tokio::time::timeout(Duration::from_millis(500), done).await;
     }
 }
