@@ -38,6 +38,9 @@ mod view;
 mod visibility;
 mod writer;
 
+#[cfg(test)]
+mod live_tests;
+
 use std::sync::Arc;
 
 use redostream_protocol::schema::{Database, Name};
