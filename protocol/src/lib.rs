@@ -4,6 +4,7 @@
 //! This crate is the leaf of the workspace: engine, server and client all speak it, and it knows
 //! none of them. Nothing here does I/O.
 
+pub mod control;
 pub mod cursor;
 pub mod ddl;
 pub mod event;
@@ -13,6 +14,7 @@ pub mod position;
 pub mod render;
 pub mod schema;
 pub mod value;
+pub mod wire;
 
 pub use cursor::{Cursor, ShortInput};
 pub use ids::{DatabaseOid, Lsn, Oid, RelFileNode, TimelineId, Xid};

@@ -3,58 +3,22 @@
 use std::collections::VecDeque;
 use std::io::Read;
 
-use redostream_protocol::event::{Event, EventError, TransactionHeader};
+use redostream_protocol::event::{Event, TransactionHeader};
 use redostream_protocol::{Cursor, Lsn, TimelineId, Xid};
 use rustc_hash::FxHashMap;
 
-use super::builder::{BlockBuilder, Stretch};
+use super::builder::BlockBuilder;
 use super::checkpoint::{AssemblerState, OpenTransaction, SpilledCopy, no_copy, restore_spill};
+
 use super::error::AssemblyError;
-use super::part::{Commit, Control, ControlKind, Part, Run, Segment};
-use super::release::{Release, SPECIAL, Step, place_at};
+use super::output::{AssemblyCounters, Output};
+use super::part::{Commit, Control, ControlKind, Part};
+use super::plain::{is_plain, release_plain};
+use super::release::{Release, Step};
 use super::spill::{SpillError, SpillStore, frame};
-use super::transaction::{Kept, Spilled, StoredRun, Transaction, byte_range, relations, segments};
-use crate::feed::block::Block;
+use super::transaction::{Kept, Spilled, StoredRun, Transaction};
+use super::walk::place_at;
 use crate::limits::{BLOCK_BYTES, TRANSACTION_POOL};
-
-/// What assembly gives, in order.
-#[derive(Debug)]
-pub enum Output {
-    /// Released events, or only the news of how far the log has been taken in.
-    Block(Block),
-    /// The assembler's share of a restart point: everything released before it has been given.
-    Checkpoint {
-        /// The number of [`ControlKind::Checkpoint`].
-        id: u64,
-        /// Open transactions.
-        state: AssemblerState,
-        /// Their spilled rows.
-        spilled: Vec<SpilledCopy>,
-    },
-}
-
-/// What the assembler has counted, and holds now.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AssemblyCounters {
-    /// Transactions released.
-    pub transactions: u64,
-    /// Inserts, updates and deletes released.
-    pub rows: u64,
-    /// Events released, begins and commits included.
-    pub events: u64,
-    /// Bytes of them.
-    pub event_bytes: u64,
-    /// Transactions dropped: rolled back, gone, or to be left out.
-    pub dropped_transactions: u64,
-    /// Bytes ever written to the spill store.
-    pub spilled_bytes_total: u64,
-    /// Bytes in the spill store now.
-    pub spilled_bytes: u64,
-    /// Open transactions that have rows.
-    pub open_transactions: u64,
-    /// Bytes of memory that their rows keep.
-    pub open_bytes: u64,
-}
 
 /// Puts transactions together and releases each at its commit record.
 ///
@@ -356,7 +320,7 @@ impl Assembler {
             if !self.builder.fits(bytes) {
                 self.close_block(lsn);
             }
-            self.release_plain(part, run, open.as_deref(), &header)?;
+            release_plain(&mut self.builder, part, run, open.as_deref(), &header)?;
             if let Some(open) = open {
                 self.recycle(open);
             }
@@ -375,65 +339,6 @@ impl Assembler {
         let kept = Kept::new(top, commit.subs, aborted);
         self.release = Some(Box::new(Release::new(header, kept, transaction)));
         Ok(())
-    }
-
-    /// Writes a small transaction in which nothing is to be cut or joined.
-    fn release_plain(
-        &mut self,
-        part: &Part,
-        run: Option<&Run>,
-        open: Option<&Transaction>,
-        header: &TransactionHeader,
-    ) -> Result<(), AssemblyError> {
-        let malformed = |source: EventError| AssemblyError::Malformed {
-            lsn: header.commit_lsn,
-            top: header.xid,
-            source,
-        };
-        let out = &mut self.builder;
-        out.begin(header)?;
-        let mut events = 0;
-        let mut crc = None;
-        if let Some(open) = open {
-            for stored in &open.stored {
-                let stretch = Stretch {
-                    first: place_at(&stored.data, 0).map_err(malformed)?,
-                    last: place_at(&stored.data, stored.last as usize).map_err(malformed)?,
-                    events: stored.events,
-                    rows: stored.rows,
-                    relations: &stored.relations,
-                };
-                out.shared(&stored.data, 0..stored.data.len(), stretch, stored.crc)?;
-                events += u64::from(stored.events);
-            }
-            let tail = &open.tail;
-            if !tail.data.is_empty() {
-                let stretch = Stretch {
-                    first: place_at(&tail.data, 0).map_err(malformed)?,
-                    last: place_at(&tail.data, tail.last as usize).map_err(malformed)?,
-                    events: tail.events,
-                    rows: tail.rows,
-                    relations: &tail.relations,
-                };
-                out.copied(&tail.data, stretch)?;
-                events += u64::from(tail.events);
-            }
-        }
-        if let Some(run) = run {
-            let range = byte_range(run);
-            let stretch = Stretch {
-                first: place_at(&part.arena, range.start).map_err(malformed)?,
-                last: place_at(&part.arena, run.last as usize).map_err(malformed)?,
-                events: run.events,
-                rows: run.rows,
-                relations: relations(part, run),
-            };
-            out.shared(&part.arena, range, stretch, Some(run.crc))?;
-            // The only run's checksum is the transaction's.
-            crc = (events == 0).then_some(run.crc);
-            events += u64::from(run.events);
-        }
-        out.commit(header.xid, events, crc)
     }
 
     fn standalone(
@@ -656,23 +561,4 @@ impl Assembler {
         self.counters.event_bytes += block.bytes() as u64;
         self.ready.push_back(Output::Block(block));
     }
-}
-
-/// Up to so many committed subtransactions are looked up in the commit record's own list.
-const PLAIN_SUBS: usize = 16;
-
-/// Whether a transaction's rows can be passed on as they are. In doubt they cannot, and a release
-/// sorts them out.
-fn is_plain(part: &Part, run: Option<&Run>, open: Option<&Transaction>, commit: &Commit) -> bool {
-    let subs = commit.subs.get(..PLAIN_SUBS).unwrap_or(&commit.subs);
-    let kept = |segment: &Segment| segment.xid == commit.top || subs.contains(&segment.xid);
-    let plain_run = |run: &Run| run.flags & SPECIAL == 0 && segments(part, run).iter().all(kept);
-    let plain_open = |open: &Transaction| {
-        let stored = open.stored.iter().flat_map(|stored| &stored.segments);
-        open.spilled.is_none()
-            && open.flags & SPECIAL == 0
-            && open.aborted.is_empty()
-            && stored.chain(&open.tail.segments).all(kept)
-    };
-    run.is_none_or(plain_run) && open.is_none_or(plain_open)
 }

@@ -97,6 +97,12 @@ impl BlockBuilder {
         self.bytes().saturating_add(bytes) <= BLOCK_BYTES + BLOCK_SLACK_BYTES
     }
 
+    /// Whether an event of so many bytes may go into this block: one that does not fit stands
+    /// alone in its block.
+    pub(super) fn admits(&self, bytes: usize) -> bool {
+        self.is_empty() || self.fits(bytes)
+    }
+
     /// Whether events of this timeline need a block of their own.
     pub(super) fn is_other_timeline(&self, timeline: TimelineId) -> bool {
         self.first.is_some() && self.timeline != timeline

@@ -13,16 +13,21 @@ mod assembler;
 mod builder;
 mod checkpoint;
 mod error;
+mod output;
 pub mod part;
+mod plain;
+mod reading;
 mod release;
 pub mod spill;
 mod toast;
 mod transaction;
+mod walk;
 
 #[cfg(test)]
 mod tests;
 
-pub use assembler::{Assembler, AssemblyCounters, Output};
+pub use assembler::Assembler;
 pub use checkpoint::{AssemblerState, SpilledCopy};
 pub use error::AssemblyError;
+pub use output::{AssemblyCounters, Output};
 pub use spill::{FileSpill, SpillError, SpillId, SpillStore};

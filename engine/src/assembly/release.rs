@@ -5,27 +5,25 @@
 //! they are confirmed. What needs none of that passes untouched and unread. The small transactions
 //! that need nothing at all do not come here: see [`super::Assembler`].
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use redostream_protocol::Cursor;
 use redostream_protocol::event::{
-    Event, EventError, EventKind, HEADER_BYTES, TransactionHeader, flags,
+    Event, EventError, EventHeader, EventKind, HEADER_BYTES, TransactionHeader, flags,
 };
 use redostream_protocol::schema::RelationVersion;
-use redostream_protocol::{Cursor, Lsn};
 
 use super::builder::{BlockBuilder, Stretch};
 use super::error::AssemblyError;
-use super::part::{Segment, segment_flags};
+use super::reading::Reading;
 use super::spill::SpillStore;
 use super::spill::frame::{self, FrameError};
 use super::toast::{ChunkError, PendingChunks, Piece, ReadFrame};
-use super::transaction::{Kept, Place, StoredRun, Transaction};
+use super::transaction::{Kept, SPECIAL, Transaction};
+use super::walk::{Measured, is_row, measure, place_at};
 use crate::limits::{BLOCK_BYTES, COPY_BYTES_MAX, REBUILD_SCRATCH_BYTES};
-
-/// Segments with one of these flags hold events that cannot be passed on as they are.
-pub(super) const SPECIAL: u8 =
-    segment_flags::TOAST | segment_flags::SPECULATIVE | segment_flags::SKIPPED;
 
 /// How far a release has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,53 +50,24 @@ pub(super) struct Release {
     /// A speculative insert, complete, that waits for its confirmation.
     speculative: Option<Vec<u8>>,
     scratch: Vec<u8>,
+    /// An event that waits for the next block.
+    held: Option<Held>,
     /// Events written; a transaction without any is not begun.
     events: u64,
     begun: bool,
 }
 
-/// The piece that is being read, and how far.
-struct Reading {
-    piece: Piece,
-    run: StoredRun,
-    segment: usize,
-    /// Bytes left of the segment.
-    left: usize,
-    offset: usize,
+/// An event that is complete.
+struct Held {
+    bytes: HeldBytes,
+    /// Its header, whose size may be that from before its values were joined.
+    header: EventHeader,
+    relations: Vec<RelationVersion>,
 }
 
-impl Reading {
-    fn new(piece: Piece, run: StoredRun) -> Self {
-        let left = run.segments.first().map_or(0, |first| first.bytes as usize);
-        Self {
-            piece,
-            run,
-            segment: 0,
-            left,
-            offset: 0,
-        }
-    }
-
-    fn segment(&self) -> Option<Segment> {
-        self.run.segments.get(self.segment).copied()
-    }
-
-    /// Moves on, over segments too.
-    fn advance(&mut self, mut bytes: usize) {
-        self.offset += bytes;
-        while bytes >= self.left {
-            bytes -= self.left;
-            self.segment += 1;
-            match self.segment() {
-                Some(segment) => self.left = segment.bytes as usize,
-                None => {
-                    self.left = 0;
-                    return;
-                }
-            }
-        }
-        self.left -= bytes;
-    }
+enum HeldBytes {
+    Built(Vec<u8>),
+    Shared(Bytes, Range<usize>),
 }
 
 impl Release {
@@ -120,6 +89,7 @@ impl Release {
             cached_frame: None,
             speculative: None,
             scratch: Vec::new(),
+            held: None,
             events: 0,
             begun: false,
         }
@@ -156,6 +126,13 @@ impl Release {
         loop {
             if out.is_full() {
                 return Ok(Step::BlockFull);
+            }
+            if let Some(held) = self.held.take() {
+                self.write(held, out)?;
+                if self.held.is_some() {
+                    return Ok(Step::BlockFull);
+                }
+                continue;
             }
             let Some(reading) = &mut self.reading else {
                 match self.next_piece(store)? {
@@ -223,17 +200,19 @@ impl Release {
 
     /// Passes on as many events as can be passed untouched.
     fn pass(&mut self, out: &mut BlockBuilder) -> Result<Step, AssemblyError> {
+        self.begin(out)?;
         let Some(reading) = &self.reading else {
             return Ok(Step::Done);
         };
         let data = &reading.piece.data;
         let start = reading.offset;
-        let end = start + self.passable(reading);
-        let whole = start == 0 && end == data.len();
-        if !out.fits(end - start) && out.bytes() >= BLOCK_BYTES / 2 {
+        let end = start + reading.passable(&self.kept);
+        let fits = out.fits(end - start);
+        if !fits && out.bytes() >= BLOCK_BYTES / 2 {
             return Ok(Step::BlockFull);
         }
-        let measured = if whole && out.fits(end - start) {
+        let whole = fits && start == 0 && end == data.len();
+        let measured = if whole {
             Measured {
                 end,
                 last: reading.run.last as usize,
@@ -241,47 +220,31 @@ impl Release {
                 rows: reading.run.rows,
             }
         } else {
-            let room = if out.fits(end - start) {
+            let room = if fits {
                 usize::MAX
             } else {
                 BLOCK_BYTES.saturating_sub(out.bytes())
             };
             measure(data, start, end, room).map_err(|source| self.malformed(source))?
         };
-        let first = place_at(data, start).map_err(|source| self.malformed(source))?;
-        let last = place_at(data, measured.last).map_err(|source| self.malformed(source))?;
-        let crc = if whole && measured.end == end {
-            reading.run.crc
-        } else {
-            None
-        };
-        // A large relation list of a run is repeated for each of its blocks: a superset is harmless.
+        if !out.admits(measured.end - start) {
+            return Ok(Step::BlockFull);
+        }
+        // A run's relations are named in each of its blocks: more than there are is harmless.
         let stretch = Stretch {
-            first,
-            last,
+            first: place_at(data, start).map_err(|source| self.malformed(source))?,
+            last: place_at(data, measured.last).map_err(|source| self.malformed(source))?,
             events: measured.events,
             rows: measured.rows,
             relations: &reading.run.relations,
         };
-        begin(&mut self.begun, out, &self.header)?;
+        let crc = if whole { reading.run.crc } else { None };
         out.shared(data, start..measured.end, stretch, crc)?;
         self.events += u64::from(measured.events);
         if let Some(reading) = &mut self.reading {
             reading.advance(measured.end - start);
         }
         Ok(Step::Done)
-    }
-
-    /// Bytes from here that can be passed on untouched, over segments.
-    fn passable(&self, reading: &Reading) -> usize {
-        let further = reading.run.segments.get(reading.segment + 1..);
-        let further: usize = further
-            .unwrap_or_default()
-            .iter()
-            .take_while(|segment| segment.flags & SPECIAL == 0 && self.kept.keeps(segment.xid))
-            .map(|segment| segment.bytes as usize)
-            .sum();
-        reading.left + further
     }
 
     /// Takes the next event by itself.
@@ -360,12 +323,7 @@ impl Release {
         } else {
             let mut row = std::mem::take(&mut self.scratch);
             self.rebuild(piece, event, event.header.kind, clears, store, &mut row)?;
-            begin(&mut self.begun, out, &self.header)?;
-            out.built(&mut row, stretch_of(event, &[event.header.relation]))?;
-            self.events += 1;
-            if row.capacity() <= REBUILD_SCRATCH_BYTES {
-                self.scratch = row;
-            }
+            self.built(row, event.header, out)?;
         }
         if clears {
             self.chunks.clear();
@@ -383,22 +341,38 @@ impl Release {
         };
         let insert = Event::read(&mut Cursor::new(&row));
         let insert = insert.map_err(|source| self.malformed(source))?.header;
-        let mut header = insert;
-        header.record_lsn = event.header.record_lsn;
-        header.row = event.header.row;
-        row[..HEADER_BYTES].copy_from_slice(&header.to_bytes());
-        let place = (header.record_lsn, header.row);
-        let stretch = Stretch {
-            first: place,
-            last: place,
-            events: 1,
-            rows: 1,
-            relations: &[header.relation],
+        let header = EventHeader {
+            record_lsn: event.header.record_lsn,
+            row: event.header.row,
+            ..insert
         };
-        begin(&mut self.begun, out, &self.header)?;
-        out.built(&mut row, stretch)?;
-        self.events += 1;
+        row[..HEADER_BYTES].copy_from_slice(&header.to_bytes());
+        self.built(row, header, out)?;
         self.chunks.clear();
+        Ok(())
+    }
+
+    /// Writes a row that was built here, and takes its buffer back if it is worth keeping.
+    fn built(
+        &mut self,
+        mut row: Vec<u8>,
+        header: EventHeader,
+        out: &mut BlockBuilder,
+    ) -> Result<(), AssemblyError> {
+        self.begin(out)?;
+        if !out.admits(row.len()) {
+            self.held = Some(Held {
+                bytes: HeldBytes::Built(row),
+                header,
+                relations: vec![header.relation],
+            });
+            return Ok(());
+        }
+        out.built(&mut row, stretch_of(&header, &[header.relation]))?;
+        self.events += 1;
+        if row.capacity() <= REBUILD_SCRATCH_BYTES {
+            self.scratch = row;
+        }
         Ok(())
     }
 
@@ -410,29 +384,60 @@ impl Release {
         event: &Event<'_>,
         out: &mut BlockBuilder,
     ) -> Result<(), AssemblyError> {
-        let mut named = Vec::new();
-        let relations = match event.header.kind {
-            EventKind::Truncate => {
-                let mut cursor = Cursor::new(event.payload);
-                for _ in 0..event.header.count {
-                    let version = cursor.u32("truncated relation");
-                    let version = version.map_err(|error| self.malformed(error.into()))?;
-                    named.push(RelationVersion(version));
-                }
-                &named[..]
+        let header = event.header;
+        let mut relations = Vec::new();
+        if header.kind == EventKind::Truncate {
+            let mut cursor = Cursor::new(event.payload);
+            for _ in 0..header.count {
+                let version = cursor.u32("truncated relation");
+                let version = version.map_err(|error| self.malformed(error.into()))?;
+                relations.push(RelationVersion(version));
             }
-            _ if event.header.relation.0 == 0 => &[],
-            _ => std::slice::from_ref(&event.header.relation),
+        }
+        self.begin(out)?;
+        let range = start..start + header.size as usize;
+        if range.len() <= COPY_BYTES_MAX && relations.is_empty() {
+            let named = std::slice::from_ref(&header.relation);
+            let named = if header.relation.0 == 0 { &[] } else { named };
+            out.copied(&piece.data[range], stretch_of(&header, named))?;
+            self.events += 1;
+            return Ok(());
+        }
+        if header.relation.0 != 0 {
+            relations.push(header.relation);
+        }
+        let held = Held {
+            bytes: HeldBytes::Shared(piece.data.clone(), range),
+            header,
+            relations,
         };
-        begin(&mut self.begun, out, &self.header)?;
-        let range = start..start + event.header.size as usize;
-        let stretch = stretch_of(event, relations);
-        if range.len() <= COPY_BYTES_MAX {
-            out.copied(&piece.data[range], stretch)?;
-        } else {
-            out.shared(&piece.data, range, stretch, None)?;
+        self.write(held, out)
+    }
+
+    /// Writes an event, or holds it back for the next block if it does not go into this one.
+    fn write(&mut self, held: Held, out: &mut BlockBuilder) -> Result<(), AssemblyError> {
+        let bytes = match &held.bytes {
+            HeldBytes::Built(row) => row.len(),
+            HeldBytes::Shared(_, range) => range.len(),
+        };
+        if !out.admits(bytes) {
+            self.held = Some(held);
+            return Ok(());
+        }
+        let stretch = stretch_of(&held.header, &held.relations);
+        match held.bytes {
+            HeldBytes::Built(mut row) => out.built(&mut row, stretch)?,
+            HeldBytes::Shared(data, range) => out.shared(&data, range, stretch, None)?,
         }
         self.events += 1;
+        Ok(())
+    }
+
+    fn begin(&mut self, out: &mut BlockBuilder) -> Result<(), AssemblyError> {
+        if !self.begun {
+            out.begin(&self.header)?;
+            self.begun = true;
+        }
         Ok(())
     }
 
@@ -476,18 +481,6 @@ impl Release {
     }
 }
 
-fn begin(
-    begun: &mut bool,
-    out: &mut BlockBuilder,
-    header: &TransactionHeader,
-) -> Result<(), AssemblyError> {
-    if !*begun {
-        out.begin(header)?;
-        *begun = true;
-    }
-    Ok(())
-}
-
 fn malformed(header: &TransactionHeader, source: EventError) -> AssemblyError {
     AssemblyError::Malformed {
         lsn: header.commit_lsn,
@@ -518,63 +511,13 @@ fn frame_error(header: &TransactionHeader, offset: u64, error: FrameError) -> As
     }
 }
 
-fn stretch_of<'a>(event: &Event<'_>, relations: &'a [RelationVersion]) -> Stretch<'a> {
-    let place = (event.header.record_lsn, event.header.row);
+fn stretch_of<'a>(header: &EventHeader, relations: &'a [RelationVersion]) -> Stretch<'a> {
+    let place = (header.record_lsn, header.row);
     Stretch {
         first: place,
         last: place,
         events: 1,
-        rows: u32::from(is_row(event.header.kind as u8)),
+        rows: u32::from(is_row(header.kind as u8)),
         relations,
     }
-}
-
-fn is_row(kind: u8) -> bool {
-    (EventKind::Insert as u8..=EventKind::Delete as u8).contains(&kind)
-}
-
-/// What a stretch of events holds.
-struct Measured {
-    end: usize,
-    last: usize,
-    events: u32,
-    rows: u32,
-}
-
-/// Walks events from `start`, up to `end` and about `room` bytes, at least one.
-fn measure(data: &[u8], start: usize, end: usize, room: usize) -> Result<Measured, EventError> {
-    let mut measured = Measured {
-        end: start,
-        last: start,
-        events: 0,
-        rows: 0,
-    };
-    while measured.end < end {
-        let at = measured.end;
-        let mut cursor = Cursor::new(data.get(at..end).unwrap_or_default());
-        let size = cursor.u32("event size")?;
-        let kind = cursor.u8("event kind")?;
-        if (size as usize) < HEADER_BYTES || size as usize > end - at {
-            return Err(EventError::BadSize(size));
-        }
-        if measured.events > 0 && at + size as usize - start > room {
-            break;
-        }
-        measured.last = at;
-        measured.end = at + size as usize;
-        measured.events += 1;
-        measured.rows += u32::from(is_row(kind));
-    }
-    Ok(measured)
-}
-
-/// The place of the event at `offset`.
-pub(super) fn place_at(data: &[u8], offset: usize) -> Result<Place, EventError> {
-    let header = data.get(offset..offset.saturating_add(HEADER_BYTES));
-    let mut cursor = Cursor::new(header.unwrap_or_default());
-    cursor.take(16, "event")?;
-    Ok((
-        Lsn(cursor.u64("event record LSN")?),
-        cursor.u32("event row")?,
-    ))
 }

@@ -11,9 +11,13 @@ use redostream_protocol::schema::RelationVersion;
 use redostream_protocol::{Lsn, Xid};
 use rustc_hash::FxHashSet;
 
-use super::part::{Part, Run, Segment};
+use super::part::{Part, Run, Segment, segment_flags};
 use super::spill::SpillId;
 use crate::limits::{BLOCK_BYTES, COPY_BYTES_MAX, PIN_SHARE, TRANSACTION_POOL_BYTES};
+
+/// Segments with one of these flags hold events that cannot be passed on as they are.
+pub(super) const SPECIAL: u8 =
+    segment_flags::TOAST | segment_flags::SPECULATIVE | segment_flags::SKIPPED;
 
 /// Events of one transaction that stand together in memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -49,7 +53,7 @@ impl StoredRun {
             last: run.last - run.bytes.start,
             events: run.events,
             rows: run.rows,
-            crc: Some(run.crc),
+            crc: (run.flags & SPECIAL == 0).then_some(run.crc),
             flags: run.flags,
             charge: 0,
         }

@@ -244,6 +244,28 @@ mod tests {
         }
     }
 
+    /// Recorded by `testdata/values/compressed.sql`.
+    #[test]
+    fn values_that_a_server_compressed() {
+        let recorded = include_str!("../../tests/values/compressed.tsv");
+        for line in recorded.lines() {
+            let fields: Vec<&str> = line.split('\t').collect();
+            let [method, raw_size, stored, text] = fields[..] else {
+                panic!("{line}");
+            };
+            let method = match method {
+                "0" => CompressionMethod::Pglz,
+                _ => CompressionMethod::Lz4,
+            };
+            let digits = |at: usize| u8::from_str_radix(&stored[at..at + 2], 16).unwrap();
+            let stored: Vec<u8> = (0..stored.len()).step_by(2).map(digits).collect();
+            let mut out = Vec::new();
+            decompress(method, raw_size.parse().unwrap(), &stored, &mut out).unwrap();
+            assert_eq!(out, text.as_bytes());
+        }
+        assert_eq!(recorded.lines().count(), 20);
+    }
+
     proptest! {
         #[test]
         fn pglz_agrees_with_its_definition(

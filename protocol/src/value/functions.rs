@@ -1,13 +1,13 @@
 //! Which function of ours prints what an output function of PostgreSQL prints.
 
-use super::TextFn;
+use super::{TextFn, other_families};
 use super::{bits, boolean, bytea, datetime, float, integer, interval, money, numeric, text, uuid};
 use crate::schema::OutputFunction;
 
 /// The function for a base type; none if it is code we do not know.
 // pg: catalog/pg_proc.dat prosrc [14-18]
 pub(crate) fn lookup(function: &OutputFunction) -> Option<TextFn> {
-    built_in(function)
+    built_in(function).or_else(|| other_families::lookup(&function.symbol, &function.library))
 }
 
 fn built_in(function: &OutputFunction) -> Option<TextFn> {

@@ -5,8 +5,12 @@ use super::encoding::to_utf8;
 /// Appends a string in quotes, escaped as `to_json()` does.
 // pg: utils/adt/json.c escape_json [14-18]
 pub fn push_json_string(out: &mut Vec<u8>, text: &str) {
+    push_escaped_string(out, text.as_bytes());
+}
+
+/// The same for text in whatever encoding the database has: all of them keep ASCII as it is.
+pub(crate) fn push_escaped_string(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
-    let bytes = text.as_bytes();
     let mut copied = 0;
     for (at, byte) in bytes.iter().enumerate() {
         if *byte >= b' ' && *byte != b'"' && *byte != b'\\' {

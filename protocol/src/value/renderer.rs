@@ -5,7 +5,7 @@ use super::boolean::truth;
 use super::composite::{composite_json, composite_text};
 use super::json::{push_json_text, push_json_verbatim};
 use super::range::{multirange_text, range_text};
-use super::{TextContext, TextFn, ValueError, bytea, datetime, fixed, functions};
+use super::{TextContext, TextFn, ValueError, bytea, datetime, fixed, functions, other_families};
 use crate::limits::TYPE_NESTING_MAX;
 use crate::schema::{Name, TypeDesc, TypeShape};
 
@@ -67,6 +67,8 @@ enum JsonForm {
     Number,
     /// What the function gives, in quotes.
     Quoted(TextFn),
+    /// What the function gives, which is JSON.
+    Whole(TextFn),
     /// Its text as it is.
     Verbatim,
     Array,
@@ -158,6 +160,7 @@ impl TypeRenderer {
                 function(value, context, out)?;
                 out.push(b'"');
             }
+            (JsonForm::Whole(function), _) => function(value, context, out)?,
             (JsonForm::Verbatim, _) => {
                 scratch.clear();
                 self.text(value, context, scratch)?;
@@ -272,6 +275,11 @@ impl JsonForm {
             Plan::Composite(_) => return JsonForm::Composite,
             Plan::Function(_) => {}
             _ => return JsonForm::Text,
+        }
+        if let TypeShape::Base(function) = &data_type.shape
+            && let Some(json) = other_families::json(&function.symbol, &function.library)
+        {
+            return JsonForm::Whole(json);
         }
         match data_type.oid.0 {
             16 => JsonForm::Bool,

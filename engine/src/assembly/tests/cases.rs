@@ -87,6 +87,31 @@ fn huge_transactions_are_cut_into_blocks() {
 }
 
 #[test]
+fn events_larger_than_a_block_stand_alone() {
+    let mut log = Log::default();
+    let values: [Vec<u8>; 3] = [vec![1; 3000], vec![2; 900_000], vec![3; 400_000]];
+    for number in [0, 1, 0, 0, 2, 1] {
+        log.insert(700, 700, &values[number]);
+        log.event(700, header(EventKind::Skipped, 700, 0, 0), &[]);
+    }
+    for number in [0, 1, 0, 2] {
+        let length = values[number].len();
+        for (sequence, chunk) in values[number].chunks(2000).enumerate() {
+            log.chunk(700, 700, (900, 5), sequence as u32, chunk);
+        }
+        toasted(&mut log, 700, EventKind::Insert, pointer(5, length));
+    }
+    log.commit(700, &[]);
+    let blocks = feed(&log, ALL_AT_ONCE).unwrap();
+    let sizes: Vec<_> = blocks.iter().map(|b| (b.events, b.bytes())).collect();
+    assert!(
+        blocks.iter().filter(|block| block.events == 1).count() >= 5,
+        "{sizes:?}"
+    );
+    check(&log, 10);
+}
+
+#[test]
 fn unknown_transactions_only_move_the_end() {
     let mut log = Log::default();
     log.commit(700, &[701]);

@@ -1,0 +1,5 @@
+//! Tests of the engine against real servers.
+//!
+//! A version that is not installed is skipped, aloud; under continuous integration it fails.
+
+mod bootstrap;

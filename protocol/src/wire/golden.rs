@@ -1,0 +1,225 @@
+//! Golden frames: one file per kind in `testdata/golden/`, so that a change of the format is seen.
+//!
+//! `REDOSTREAM_BLESS=1 cargo test -p redostream-protocol golden` writes them anew.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::data::DataBody;
+use super::parts::Part;
+use super::*;
+use crate::event::TransactionHeader;
+use crate::ids::{Oid, TimelineId, Xid};
+use crate::schema::{
+    Column, Database, OutputFunction, Relation, RelationVersion, TypeDesc, TypeShape,
+};
+use crate::{Lsn, Position};
+
+fn check(name: &str, bytes: &[u8]) -> Frame {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../testdata/golden")
+        .join(format!("{name}.frame"));
+    if std::env::var_os("REDOSTREAM_BLESS").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+    }
+    let golden = std::fs::read(&path).unwrap();
+    assert_eq!(
+        bytes, golden,
+        "{name} is written in another form than before"
+    );
+    let mut reader = FrameReader::new(limits::FRAME_BYTES_MAX);
+    reader.push(&golden);
+    let frame = reader.pop().unwrap().unwrap();
+    assert!(!reader.inside_frame());
+    frame
+}
+
+fn check_payload<P: Payload + PartialEq + std::fmt::Debug>(name: &str, sequence: u64, payload: P) {
+    let mut bytes = Vec::new();
+    push_frame(&mut bytes, sequence, &payload);
+    let frame = check(name, &bytes);
+    assert_eq!(frame.header.sequence, sequence);
+    assert_eq!(frame.decode::<P>().unwrap(), payload);
+    for end in 0..frame.payload.len() {
+        let _ = P::decode(&frame.payload[..end]);
+    }
+}
+
+fn position() -> Position {
+    Position {
+        timeline: TimelineId(1),
+        commit_lsn: Lsn(0x16B_3748),
+        record_lsn: Lsn(0x16B_3700),
+        row: 2,
+    }
+}
+
+fn relation() -> Relation {
+    let integer = TypeDesc {
+        oid: Oid(23),
+        schema: "pg_catalog".into(),
+        name: "int4".into(),
+        formatted: "integer".into(),
+        length: 4,
+        align: b'i',
+        shape: TypeShape::Base(OutputFunction {
+            symbol: "int4out".into(),
+            library: String::new(),
+        }),
+    };
+    Relation {
+        version: RelationVersion(3),
+        database: Arc::new(Database {
+            oid: Oid(5),
+            name: "postgres".into(),
+            encoding: 6,
+            major: 15,
+        }),
+        oid: Oid(16384),
+        schema: "public".into(),
+        name: "t".into(),
+        kind: b'r',
+        replica_identity: b'd',
+        columns: vec![Column {
+            number: 1,
+            name: "id".into(),
+            data_type: Arc::new(integer),
+            modifier: -1,
+            not_null: true,
+            key: true,
+            generated: 0,
+        }],
+    }
+}
+
+#[test]
+fn golden_frames() {
+    check_payload(
+        "hello",
+        0,
+        Hello {
+            version_min: 1,
+            version_max: 1,
+            stripe: 2,
+            session: [7; 16],
+            token: [9; 32],
+        },
+    );
+    check_payload(
+        "welcome",
+        0,
+        Welcome {
+            version: 1,
+            streams: 4,
+            peer_timeout_ms: 10_000,
+            frame_bytes_max: 4 << 20,
+        },
+    );
+    check_payload(
+        "heartbeat",
+        8,
+        Heartbeat {
+            released: Lsn(77),
+            received: Lsn(99),
+            source_time_us: -5,
+        },
+    );
+    check_payload("credit", 0, Credit { granted: 1 << 40 });
+    check_payload(
+        "ack",
+        0,
+        Ack {
+            position: position(),
+            released: Lsn(1),
+        },
+    );
+    check_payload("ping", 0, Ping);
+    check_payload("bye", 0, Bye);
+    check_payload(
+        "end",
+        9,
+        End {
+            reason: EndReason::Until,
+            position: position(),
+            released: Lsn(2),
+        },
+    );
+    check_payload(
+        "notice",
+        10,
+        Notice {
+            lsn: Lsn(4),
+            code: "skipped_rows".into(),
+            detail: "public.t".into(),
+        },
+    );
+    check_payload(
+        "error",
+        11,
+        Fault::new(FaultCode::PositionTooOld, "gone")
+            .oldest(Some(position()))
+            .at(Lsn(3))
+            .cluster(7),
+    );
+}
+
+#[test]
+fn golden_relation() {
+    let mut parts = RelationPart::split(&relation()).unwrap();
+    assert_eq!(parts.len(), 1);
+    let part = parts.remove(0);
+    assert_eq!(RelationPart::decode_whole(&part.bytes), Ok(relation()));
+    check_payload("relation", 12, part);
+}
+
+#[test]
+fn golden_data() {
+    let events = Bytes::from(b"events, events, events, events, events, events, ".repeat(4));
+    let header = TransactionHeader {
+        timeline: TimelineId(1),
+        commit_lsn: Lsn(0x16B_3748),
+        end_lsn: Lsn(0x16B_3790),
+        xid: Xid(700),
+        database: Oid(5),
+        commit_time_us: 123,
+        origin: None,
+        gid: None,
+    };
+    for (name, body, continues) in [
+        (
+            "data",
+            DataBody::raw(vec![events.slice(..10), events.slice(10..)]),
+            None,
+        ),
+        (
+            "data-lz4",
+            DataBody::lz4(vec![events.clone()]),
+            Some(Arc::new(header)),
+        ),
+    ] {
+        let head = DataHead {
+            first: position(),
+            last: position(),
+            wal_end: Lsn(5),
+            raw_size: body.raw_size,
+            part: Part {
+                number: 0,
+                count: 1,
+                total: u64::from(body.raw_size),
+            },
+            continues,
+        };
+        let mut bytes = head.encode(13, &body).unwrap();
+        for piece in &body.stored {
+            bytes.extend_from_slice(piece);
+        }
+        assert_eq!(body.compressed, name == "data-lz4");
+        let frame = check(name, &bytes);
+        let data = Data::decode(&frame).unwrap();
+        assert_eq!(data.head, head);
+        assert_eq!(data.events, events);
+    }
+}
