@@ -563,7 +563,9 @@ fn inside(session: &mut redostream_testdata::session::Session, all: &mut Vec<Sai
         "begin; alter table renamed add column own int; create table own_table (a int, b schemata.pen);",
     );
     step("savepoint a; drop table own_table; alter table renamed rename to other;");
-    step("rollback to a; savepoint b; alter type schemata.pen rename to pencil; release b; release a;");
+    step(
+        "rollback to a; savepoint b; alter type schemata.pen rename to pencil; release b; release a;",
+    );
     step(
         "cluster pg_class using pg_class_oid_index; create table after_cluster (a int); insert into after_cluster values (1);",
     );
