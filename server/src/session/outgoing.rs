@@ -280,12 +280,17 @@ impl Outgoing {
     }
 
     /// Queues the last frame; false if there was no credit for it in time.
-    pub(super) fn finish(&self, frame: OutFrame, cost: u64, timeout: Duration) -> bool {
+    pub(super) fn finish(
+        &self,
+        frame: OutFrame,
+        cost: u64,
+        progress: Progress,
+        timeout: Duration,
+    ) -> bool {
         let Ok(mut state) = self.wait_room(Some(timeout)) else {
             return false;
         };
         state.finished = true;
-        let progress = state.sent;
         self.add(state, frame, cost, progress);
         self.ready.notify_waiters();
         true
