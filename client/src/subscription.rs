@@ -427,7 +427,8 @@ impl Subscription {
             match opened {
                 Ok(session) => {
                     // "latest" means the same place after a break.
-                    if self.last.is_none() && !self.released.is_valid()
+                    if self.last.is_none()
+                        && !self.released.is_valid()
                         && let Some(start) = session.start
                     {
                         self.from = start.to_string();

@@ -67,7 +67,10 @@ async fn demo(arguments: &DemoArguments) -> Result<(), Failure> {
     let end: Lsn = facts.end.parse().map_err(runtime)?;
     let name = format!("redostream-demo-{}", std::process::id());
     let scratch = Scratch(std::env::temp_dir().join(name));
-    println!("Recorded from PostgreSQL {}: unpacking.", facts.server_version);
+    println!(
+        "Recorded from PostgreSQL {}: unpacking.",
+        facts.server_version
+    );
     unpack(BASE, &scratch.0.join("base"))?;
     unpack(WAL, &scratch.0.join("wal"))?;
     restore_lengths(&scratch.0.join("wal"), facts.segment_bytes)?;
@@ -84,7 +87,10 @@ async fn demo(arguments: &DemoArguments) -> Result<(), Failure> {
     let sessions =
         SessionServer::start(provider, Box::new(store), listeners, options).map_err(runtime)?;
     let server = sessions.control_address().to_string();
-    println!("Serving on {server}; subscribing with {} connections.\n", arguments.streams);
+    println!(
+        "Serving on {server}; subscribing with {} connections.\n",
+        arguments.streams
+    );
     let since = Instant::now();
     let pipeline = {
         let live = Arc::clone(&live);
@@ -120,7 +126,10 @@ fn prepare(
         closed: false,
         restore: None,
     };
-    let choice = TimelineChoice::Newest { of: loaded.timeline, at: loaded.redo };
+    let choice = TimelineChoice::Newest {
+        of: loaded.timeline,
+        at: loaded.redo,
+    };
     let source = FileSource::open(options, choice).map_err(runtime)?;
     let state = scratch.join("state");
     fs::create_dir_all(&state).map_err(runtime)?;
@@ -150,11 +159,7 @@ fn prepare(
     Ok((setting, relations, gate))
 }
 
-async fn subscribe(
-    arguments: &DemoArguments,
-    server: &str,
-    end: Lsn,
-) -> Result<Totals, Failure> {
+async fn subscribe(arguments: &DemoArguments, server: &str, end: Lsn) -> Result<Totals, Failure> {
     let mut options = Options::new([server]);
     options.from = Some(Place::Earliest);
     options.until = Some(Until::Lsn(end));
@@ -168,7 +173,12 @@ async fn subscribe(
         show(&transaction)?;
     }
     println!("... and so on");
-    while subscription.next_delivery().await.map_err(runtime)?.is_some() {}
+    while subscription
+        .next_delivery()
+        .await
+        .map_err(runtime)?
+        .is_some()
+    {}
     let totals = subscription.totals();
     subscription.close().await;
     Ok(totals)
@@ -186,14 +196,30 @@ fn show(transaction: &Transaction) -> Result<(), Failure> {
             EventKind::Truncate => "truncate",
             _ => "message",
         };
-        let table = change.relation.as_ref().map(|relation| relation.name.to_string());
-        *counts.entry(format!("{word} {}", table.unwrap_or_default())).or_default() += 1;
+        let table = change
+            .relation
+            .as_ref()
+            .map(|relation| relation.name.to_string());
+        *counts
+            .entry(format!("{word} {}", table.unwrap_or_default()))
+            .or_default() += 1;
     }
     let parts: Vec<String> = counts
         .into_iter()
-        .map(|(what, count)| if count == 1 { what } else { format!("{count} x {what}") })
+        .map(|(what, count)| {
+            if count == 1 {
+                what
+            } else {
+                format!("{count} x {what}")
+            }
+        })
         .collect();
-    println!("{}  xid {}: {}", transaction.position(), transaction.header.xid, parts.join(", "));
+    println!(
+        "{}  xid {}: {}",
+        transaction.position(),
+        transaction.header.xid,
+        parts.join(", ")
+    );
     Ok(())
 }
 
@@ -213,7 +239,10 @@ fn summary(arguments: &DemoArguments, live: &Live, totals: Totals, elapsed: Dura
     println!("decoder threads    {decoders}");
     println!("connections        {}", arguments.streams);
     let ratio = totals.raw_bytes as f64 / totals.wire_bytes.max(1) as f64;
-    println!("compression ratio  {ratio:.2}  ({} bytes sent)", totals.wire_bytes);
+    println!(
+        "compression ratio  {ratio:.2}  ({} bytes sent)",
+        totals.wire_bytes
+    );
 }
 
 fn unpack(archive: &[u8], to: &Path) -> Result<(), Failure> {
@@ -229,7 +258,10 @@ fn restore_lengths(directory: &Path, segment_bytes: u64) -> Result<(), Failure> 
     for entry in fs::read_dir(directory).map_err(runtime)? {
         let entry = entry.map_err(runtime)?;
         if entry.file_name().len() == 24 {
-            let file = fs::OpenOptions::new().write(true).open(entry.path()).map_err(runtime)?;
+            let file = fs::OpenOptions::new()
+                .write(true)
+                .open(entry.path())
+                .map_err(runtime)?;
             file.set_len(segment_bytes).map_err(runtime)?;
         }
     }
