@@ -5,6 +5,12 @@ mod decode;
 mod exit;
 mod print;
 mod size;
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "for the serve command, which is not there yet"
+)]
+mod upstream;
 
 use clap::Parser;
 

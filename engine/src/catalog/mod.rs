@@ -4,5 +4,5 @@ pub mod bootstrap;
 pub mod commit_log;
 pub mod filenodes;
 pub mod multixact;
-pub mod slru;
 pub mod relation;
+pub mod slru;

@@ -19,7 +19,10 @@ use crate::framing::partition::Group;
 use crate::pool::BufferPool;
 
 fn data_type(length: i16) -> Arc<TypeDesc> {
-    let output = OutputFunction { symbol: "textout".to_owned(), library: String::new() };
+    let output = OutputFunction {
+        symbol: "textout".to_owned(),
+        library: String::new(),
+    };
     Arc::new(TypeDesc {
         oid: Oid(25),
         schema: Name::from("pg_catalog"),
@@ -73,7 +76,13 @@ fn layout(attributes: &[(i16, i8)]) -> Layout {
         replica_identity: b'd',
         columns,
     });
-    Layout { relation, attributes: stored, fixed: 0, toast: Oid(0), needs_catalog: false }
+    Layout {
+        relation,
+        attributes: stored,
+        fixed: 0,
+        toast: Oid(0),
+        needs_catalog: false,
+    }
 }
 
 fn logged(count: u16, bitmap: &[u8], values: &[u8]) -> Vec<u8> {
@@ -135,7 +144,10 @@ fn nulls_and_too_many_attributes() {
     assert_eq!(read.read(), Ok(ColumnValue::Bytes(&1_i32.to_le_bytes())));
     assert_eq!(read.read(), Ok(ColumnValue::Null));
     assert_eq!(read.read(), Ok(ColumnValue::Bytes(&3_i32.to_le_bytes())));
-    let many = TupleError::TooManyAttributes { tuple: 4, relation: 3 };
+    let many = TupleError::TooManyAttributes {
+        tuple: 4,
+        relation: 3,
+    };
     assert_eq!(columns(&relation, &logged(4, &[], &[0; 16])), Err(many));
 }
 
