@@ -38,7 +38,7 @@ pub(crate) fn run(arguments: &DecodeArguments) -> Result<(), Failure> {
     let assembler = Assembler::new(memory, Box::new(spill));
     let stop = StopToken::default();
     let counters = Counters::default();
-    let out = std::io::stdout().lock();
+    let out = std::io::stdout();
     let settings = SessionSettings::default();
     let mut printer = Printer::new(arguments.format, loaded.major, settings, relations, out);
     let rules = FramingRules {
@@ -120,7 +120,9 @@ fn open_source(
     } else {
         arguments.wal.clone()
     };
-    let segment_size = SegmentSize::new(loaded.segment_bytes).map_err(runtime)?;
+    let segment_size = SegmentSize::new(loaded.segment_bytes).ok_or_else(|| {
+        Failure::Runtime(format!("{} bytes is no size of WAL segments", loaded.segment_bytes))
+    })?;
     let options = FileSourceOptions {
         directories,
         system_identifier: loaded.system_identifier,

@@ -39,7 +39,7 @@ impl<W: Write> Printer<W> {
     ) -> Self {
         let renderer = match format {
             Format::TestDecoding => {
-                let options = TestDecodingOptions { major, settings };
+                let options = TestDecodingOptions { major, settings, utf8: false };
                 Renderer::TestDecoding(Box::new(TestDecoding::new(options)))
             }
             Format::Json | Format::None => Renderer::None,

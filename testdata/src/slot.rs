@@ -72,7 +72,7 @@ impl Cluster {
             .psql(database)
             .env(
                 "PGOPTIONS",
-                "-c search_path= -c timezone=UTC -c lc_monetary=C",
+                "-c search_path= -c timezone=UTC -c lc_monetary=C -c datestyle=ISO -c intervalstyle=postgres -c bytea_output=hex -c extra_float_digits=1",
             )
             .args(["-F", " ", "-v", "ON_ERROR_STOP=1", "-c", &sql])
             .output()

@@ -32,7 +32,8 @@ impl Gate {
         }
         readiness.reached(lsn)?;
         if !was_consistent && readiness.is_consistent() {
-            self.catalog.consistent();
+            let whole = self.catalog.consistent();
+            whole.map_err(|error| GateError::Catalog { lsn, error })?;
         }
         self.look_ready();
         Ok(())
@@ -116,7 +117,7 @@ impl Gate {
             gid: end.gid.clone(),
             skip,
         };
-        passage.control(entry, ControlKind::Commit(Box::new(commit)));
+        passage.control(entry, ControlKind::Commit(commit));
         self.catalog
             .commit(top, end, record.end_lsn, &self.transactions)
             .map_err(|error| GateError::Catalog { lsn, error })?;

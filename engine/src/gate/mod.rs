@@ -246,6 +246,7 @@ impl Gate {
         for group in &chunk.groups {
             if group.top.is_valid() {
                 self.transactions.assign(group.xid, group.top);
+                self.catalog.assigned(group.xid, group.top);
             }
         }
         let tops = Tops::of(&chunk.groups, |xid| self.transactions.top_of(xid));
@@ -261,8 +262,8 @@ impl Gate {
         };
         for entry in &chunk.ordered {
             self.note_transactions(&mut passage, chunk.lsn(entry.lsn_offset))?;
-            self.take(entry, &mut passage)?;
             self.take_checkpoint(entry, &mut passage)?;
+            self.take(entry, &mut passage)?;
             if self.catalog.tracked().generation() != generation {
                 let next = self.normalised(chunk.lsn(entry.end_offset));
                 self.cut(&mut passage, entry.number, next)?;
@@ -299,11 +300,16 @@ impl Gate {
     }
 
     fn replay(&mut self, record: &Record<'_>) -> Result<(), GateError> {
+<<<<<<< HEAD
         let replayed = self.catalog.replay(record);
         replayed.map(drop).map_err(|error| GateError::Catalog {
             lsn: record.lsn,
             error,
         })
+=======
+        let replayed = self.catalog.replay(record, &self.transactions);
+        replayed.map(drop).map_err(|error| GateError::Catalog { lsn: record.lsn, error })
+>>>>>>> integration
     }
 
     /// Whether the catalog can be trusted here.

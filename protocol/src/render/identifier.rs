@@ -52,7 +52,7 @@ fn is_keyword(name: &[u8], major: u16) -> bool {
 
 /// Appends a name, in quotes if a scanner would not read it as the same name without.
 // pg: utils/adt/ruleutils.c quote_identifier [14-18]
-pub(super) fn push_identifier(out: &mut Vec<u8>, name: &[u8], major: u16) {
+pub fn push_identifier(out: &mut Vec<u8>, name: &[u8], major: u16) {
     let safe_start = name
         .first()
         .is_some_and(|byte| byte.is_ascii_lowercase() || *byte == b'_');

@@ -148,7 +148,7 @@ fn run_batch(
             options.settings, options.segment_mib, options.checksums
         );
         if arguments.keep {
-            println!("kept in {}", batch.keep().display());
+            println!("kept in {}", batch.keep()?.display());
         }
     }
     Ok(())

@@ -1,0 +1,318 @@
+//! Describing a data type: its shape, its text name, what both depend on.
+
+use std::sync::Arc;
+
+use redostream_protocol::render::identifier::push_identifier;
+use redostream_protocol::schema::{
+    CompositeField, EnumLabel, Name, OutputFunction, TypeDesc, TypeShape,
+};
+use redostream_protocol::{DatabaseOid, Oid};
+
+use super::CatalogError;
+use super::cache::{Cache, DescribedType};
+use super::layout::oid;
+use super::view::{Row, View};
+use super::writer::{Object, ObjectKind};
+use crate::limits::{CATALOG_OID_END, TYPE_DEPTH_MAX};
+
+/// `array_subscript_handler`: what makes a type with elements a true array.
+// pg: catalog/pg_type.h IsTrueArrayType [14-18]
+const ARRAY_SUBSCRIPT_HANDLER: Oid = Oid(6179);
+/// `array_out`.
+// pg: catalog/pg_proc.dat array_out [14-18]
+const ARRAY_OUT: Oid = Oid(751);
+/// `pg_catalog`, which is searched whatever the `search_path`.
+pub(crate) const PG_CATALOG: Oid = Oid(11);
+
+/// Types that SQL has words for, which `format_type` prints instead of their names.
+// pg: utils/adt/format_type.c format_type_extended [14-18]
+const SQL_NAMES: [(u32, &str); 17] = [
+    (16, "boolean"),
+    (20, "bigint"),
+    (21, "smallint"),
+    (23, "integer"),
+    (114, "json"),
+    (700, "real"),
+    (701, "double precision"),
+    (1042, "character"),
+    (1043, "character varying"),
+    (1083, "time without time zone"),
+    (1114, "timestamp without time zone"),
+    (1184, "timestamp with time zone"),
+    (1186, "interval"),
+    (1266, "time with time zone"),
+    (1560, "bit"),
+    (1562, "bit varying"),
+    (1700, "numeric"),
+];
+
+/// Output functions whose text depends on other catalog rows.
+// pg: utils/adt/regproc.c, utils/adt/acl.c [14-18]
+pub(crate) const NEEDS_CATALOG: [&str; 12] = [
+    "regprocout",
+    "regprocedureout",
+    "regoperout",
+    "regoperatorout",
+    "regclassout",
+    "regtypeout",
+    "regcollationout",
+    "regconfigout",
+    "regdictionaryout",
+    "regroleout",
+    "regnamespaceout",
+    "aclitemout",
+];
+
+/// Describes types in one view, noting what the descriptions depend on.
+pub(crate) struct Describer<'a, 'c> {
+    pub(crate) view: View<'a>,
+    pub(crate) cache: &'c mut Cache,
+    /// What was looked at since the start, or since it was taken.
+    pub(crate) depends_on: Vec<Object>,
+}
+
+impl Describer<'_, '_> {
+    /// Notes a dependency. What `initdb` pinned does not change.
+    pub(crate) fn depend(&mut self, kind: ObjectKind, oid: Oid) {
+        if oid.0 < CATALOG_OID_END && kind != ObjectKind::Database {
+            return;
+        }
+        let database = match kind {
+            ObjectKind::Database => DatabaseOid::INVALID,
+            _ => self.view.database,
+        };
+        let object = Object {
+            database,
+            kind,
+            oid,
+        };
+        if !self.depends_on.contains(&object) {
+            self.depends_on.push(object);
+        }
+    }
+
+    /// The name of a schema.
+    pub(crate) fn schema(&mut self, oid: Oid) -> Result<Name, CatalogError> {
+        self.depend(ObjectKind::Schema, oid);
+        let row = self.view.object("schema", oid::NAMESPACE, oid)?;
+        row.name("nspname")
+    }
+
+    /// A type, and whether its text needs the catalog.
+    pub(crate) fn describe(
+        &mut self,
+        oid: Oid,
+        depth: usize,
+    ) -> Result<(Arc<TypeDesc>, bool), CatalogError> {
+        if depth > TYPE_DEPTH_MAX {
+            return Err(CatalogError::TooDeep {
+                oid,
+                database: self.view.database,
+            });
+        }
+        let writer = self
+            .view
+            .viewer
+            .and_then(|top| self.view.store.writers.get(&top));
+        if let Some(known) = self
+            .cache
+            .known_type(self.view.database, oid, writer.map(Arc::as_ref))
+        {
+            let known = known.clone();
+            for object in known.depends_on.iter() {
+                if !self.depends_on.contains(object) {
+                    self.depends_on.push(*object);
+                }
+            }
+            return Ok((known.desc, known.needs_catalog));
+        }
+        let outer = std::mem::take(&mut self.depends_on);
+        let built = self.build(oid, depth);
+        let own = std::mem::replace(&mut self.depends_on, outer);
+        let (desc, needs_catalog) = built?;
+        for object in &own {
+            if !self.depends_on.contains(object) {
+                self.depends_on.push(*object);
+            }
+        }
+        if self.view.viewer.is_none() {
+            let described = DescribedType {
+                desc: Arc::clone(&desc),
+                needs_catalog,
+                depends_on: own.into(),
+            };
+            self.cache.put_type(self.view.database, oid, described);
+        }
+        Ok((desc, needs_catalog))
+    }
+
+    fn build(&mut self, oid: Oid, depth: usize) -> Result<(Arc<TypeDesc>, bool), CatalogError> {
+        self.depend(ObjectKind::Type, oid);
+        let row = self.view.object("type", oid::TYPE, oid)?;
+        let namespace = row.oid("typnamespace")?;
+        let schema = self.schema(namespace)?;
+        let name = row.name("typname")?;
+        let element = row.oid("typelem")?;
+        let is_array = element.is_valid() && row.oid("typsubscript")? == ARRAY_SUBSCRIPT_HANDLER;
+        let (shape, needs_catalog) = self.shape(oid, &row, element, is_array, depth)?;
+        let major = self.view.store.format.major;
+        let formatted = match &shape {
+            TypeShape::Array { element, .. } if row.byte("typstorage")? != b'p' => {
+                let mut text = element.formatted.0.clone();
+                text.extend_from_slice(b"[]");
+                Name(text)
+            }
+            _ => format_type(oid, namespace, &schema, &name, major),
+        };
+        let desc = TypeDesc {
+            oid,
+            schema,
+            name,
+            formatted,
+            length: row.i16("typlen")?,
+            align: row.byte("typalign")?,
+            shape,
+        };
+        Ok((Arc::new(desc), needs_catalog))
+    }
+
+    fn shape(
+        &mut self,
+        oid: Oid,
+        row: &Row<'_>,
+        element: Oid,
+        is_array: bool,
+        depth: usize,
+    ) -> Result<(TypeShape, bool), CatalogError> {
+        let below = depth + 1;
+        Ok(match row.byte("typtype")? {
+            b'c' => self.composite(row.oid("typrelid")?, below)?,
+            b'd' => {
+                let (base, needs) = self.describe(row.oid("typbasetype")?, below)?;
+                (TypeShape::Domain(base), needs)
+            }
+            b'e' => (TypeShape::Enum(self.labels(oid)?), false),
+            b'r' => {
+                let subtype = self.range_column("rngtypid", oid, "rngsubtype")?;
+                let (subtype, needs) = self.describe(subtype, below)?;
+                (TypeShape::Range(subtype), needs)
+            }
+            b'm' => {
+                let range = self.range_column("rngmultitypid", oid, "rngtypid")?;
+                let (range, needs) = self.describe(range, below)?;
+                (TypeShape::Multirange(range), needs)
+            }
+            _ if is_array && row.oid("typoutput")? == ARRAY_OUT => {
+                let (desc, needs) = self.describe(element, below)?;
+                let of_element = self.view.object("type", oid::TYPE, element)?;
+                let shape = TypeShape::Array {
+                    element: desc,
+                    delimiter: of_element.byte("typdelim")?,
+                };
+                (shape, needs)
+            }
+            _ => {
+                let output = self.output_function(row.oid("typoutput")?)?;
+                let needs =
+                    output.library.is_empty() && NEEDS_CATALOG.contains(&output.symbol.as_str());
+                (TypeShape::Base(output), needs)
+            }
+        })
+    }
+
+    fn range_column(
+        &self,
+        key: &'static str,
+        value: Oid,
+        column: &'static str,
+    ) -> Result<Oid, CatalogError> {
+        let row = self.view.row_of(oid::RANGE, key, value)?;
+        let row = row.ok_or(CatalogError::NoObject {
+            what: "range of type",
+            oid: value,
+            database: self.view.database,
+        })?;
+        row.oid(column)
+    }
+
+    fn labels(&self, oid: Oid) -> Result<Vec<EnumLabel>, CatalogError> {
+        let mut labels = Vec::new();
+        for row in self.view.rows(oid::ENUM, "enumtypid", oid.0)? {
+            labels.push(EnumLabel {
+                oid: row.oid("oid")?,
+                sort_bits: row.u32("enumsortorder")?,
+                label: row.name("enumlabel")?,
+            });
+        }
+        labels.sort_unstable_by_key(|label| label.oid);
+        Ok(labels)
+    }
+
+    fn composite(
+        &mut self,
+        relation: Oid,
+        depth: usize,
+    ) -> Result<(TypeShape, bool), CatalogError> {
+        self.depend(ObjectKind::Relation, relation);
+        let mut fields = Vec::new();
+        let mut needs_catalog = false;
+        for row in self.view.rows(oid::ATTRIBUTE, "attrelid", relation.0)? {
+            let number = row.i16("attnum")?;
+            if number <= 0 {
+                continue;
+            }
+            let data_type = if row.flag("attisdropped")? {
+                None
+            } else {
+                let (desc, needs) = self.describe(row.oid("atttypid")?, depth)?;
+                needs_catalog |= needs;
+                Some(desc)
+            };
+            let field = CompositeField {
+                name: row.name("attname")?,
+                data_type,
+                length: row.i16("attlen")?,
+                align: row.byte("attalign")?,
+            };
+            fields.push((number, field));
+        }
+        fields.sort_unstable_by_key(|(number, _)| *number);
+        let fields = fields.into_iter().map(|(_, field)| field).collect();
+        Ok((TypeShape::Composite(fields), needs_catalog))
+    }
+
+    fn output_function(&mut self, oid: Oid) -> Result<OutputFunction, CatalogError> {
+        self.depend(ObjectKind::Function, oid);
+        let row = self.view.object("function", oid::PROC, oid)?;
+        let text = |column| -> Result<String, CatalogError> {
+            let value = row.value(column)?.unwrap_or_default();
+            Ok(String::from_utf8_lossy(&value).into_owned())
+        };
+        Ok(OutputFunction {
+            symbol: text("prosrc")?,
+            library: text("probin")?,
+        })
+    }
+}
+
+/// A type's name as `format_type` prints it with an empty `search_path`, for types that are not
+/// arrays.
+pub(crate) fn format_type(
+    oid: Oid,
+    namespace: Oid,
+    schema: &Name,
+    name: &Name,
+    major: u16,
+) -> Name {
+    let sql_name = SQL_NAMES.iter().find(|(known, _)| *known == oid.0);
+    if let Some((_, text)) = sql_name {
+        return Name::from(*text);
+    }
+    let mut out = Vec::new();
+    if namespace != PG_CATALOG {
+        push_identifier(&mut out, schema.as_bytes(), major);
+        out.push(b'.');
+    }
+    push_identifier(&mut out, name.as_bytes(), major);
+    Name(out)
+}
