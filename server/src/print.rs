@@ -44,12 +44,7 @@ impl<W: Write> Printer<W> {
             }
             Format::Json | Format::None => Renderer::None,
         };
-        Printer {
-            renderer,
-            relations,
-            buffer: Vec::new(),
-            out,
-        }
+        Printer { renderer, relations, buffer: Vec::new(), out }
     }
 
     fn print(&mut self, bytes: &[u8]) -> Result<(), EngineError> {
@@ -61,9 +56,7 @@ impl<W: Write> Printer<W> {
         let mut cursor = Cursor::new(bytes);
         while cursor.remaining() > 0 {
             let event = Event::read(&mut cursor).map_err(output)?;
-            renderer
-                .event(&event, &lookup, &mut self.buffer)
-                .map_err(output)?;
+            renderer.event(&event, &lookup, &mut self.buffer).map_err(output)?;
             if self.buffer.len() >= OUTPUT_BYTES {
                 self.out.write_all(&self.buffer).map_err(output)?;
                 self.buffer.clear();

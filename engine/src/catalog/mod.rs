@@ -23,10 +23,6 @@ pub mod filenodes;
 mod index;
 mod layout;
 pub mod multixact;
-<<<<<<< HEAD
-pub mod relation;
-pub mod slru;
-=======
 mod pages;
 mod reg_text;
 pub mod registry;
@@ -430,4 +426,3 @@ impl CatalogSink for Catalog {
         self.set_commit_log(commit_log);
     }
 }
->>>>>>> integration

@@ -19,10 +19,7 @@ use crate::framing::partition::Group;
 use crate::pool::BufferPool;
 
 fn data_type(length: i16) -> Arc<TypeDesc> {
-    let output = OutputFunction {
-        symbol: "textout".to_owned(),
-        library: String::new(),
-    };
+    let output = OutputFunction { symbol: "textout".to_owned(), library: String::new() };
     Arc::new(TypeDesc {
         oid: Oid(25),
         schema: Name::from("pg_catalog"),
@@ -76,13 +73,7 @@ fn layout(attributes: &[(i16, i8)]) -> Layout {
         replica_identity: b'd',
         columns,
     });
-    Layout {
-        relation,
-        attributes: stored,
-        fixed: 0,
-        toast: Oid(0),
-        needs_catalog: false,
-    }
+    Layout { relation, attributes: stored, fixed: 0, toast: Oid(0), needs_catalog: false }
 }
 
 fn logged(count: u16, bitmap: &[u8], values: &[u8]) -> Vec<u8> {
@@ -111,7 +102,7 @@ fn walks_every_kind_of_attribute() {
     values.resize(8, 0);
     values.extend_from_slice(&9_i32.to_le_bytes());
     // A plain one is.
-    values.extend_from_slice(&((4 + 2) << 2_u32).to_le_bytes());
+    values.extend_from_slice(&((4_u32 + 2) << 2).to_le_bytes());
     values.extend_from_slice(b"xy");
     values.resize(24, 0);
     values.extend_from_slice(&11_i64.to_le_bytes());
@@ -144,10 +135,7 @@ fn nulls_and_too_many_attributes() {
     assert_eq!(read.read(), Ok(ColumnValue::Bytes(&1_i32.to_le_bytes())));
     assert_eq!(read.read(), Ok(ColumnValue::Null));
     assert_eq!(read.read(), Ok(ColumnValue::Bytes(&3_i32.to_le_bytes())));
-    let many = TupleError::TooManyAttributes {
-        tuple: 4,
-        relation: 3,
-    };
+    let many = TupleError::TooManyAttributes { tuple: 4, relation: 3 };
     assert_eq!(columns(&relation, &logged(4, &[], &[0; 16])), Err(many));
 }
 

@@ -72,8 +72,8 @@ impl Gate {
                 Ok(())
             }
             op::ASSIGNMENT => {
-                let (top, subs) =
-                    xact::parse_assignment(record.main).map_err(|error| malformed(lsn, &error))?;
+                let (top, subs) = xact::parse_assignment(record.main)
+                    .map_err(|error| malformed(lsn, &error))?;
                 for sub in subs {
                     self.transactions.assign(sub, top);
                 }
@@ -81,10 +81,7 @@ impl Gate {
             }
             // Command boundaries; rows and tables are followed by their own records.
             op::INVALIDATIONS => Ok(()),
-            other => Err(malformed(
-                lsn,
-                &format!("unknown transaction record {other:#04x}"),
-            )),
+            other => Err(malformed(lsn, &format!("unknown transaction record {other:#04x}"))),
         }
     }
 
@@ -130,12 +127,7 @@ impl Gate {
             (_, Some(origin)) => origin,
             (_, None) => (Lsn::INVALID, end.time_us),
         };
-        Some(Origin {
-            id,
-            name: self.catalog.origin_name(id),
-            lsn,
-            commit_time_us,
-        })
+        Some(Origin { id, name: self.catalog.origin_name(id), lsn, commit_time_us })
     }
 
     fn take_abort(
@@ -152,9 +144,7 @@ impl Gate {
         if changed || !end.dropped.is_empty() {
             self.cut(passage, entry.number, lsn)?;
         }
-        let aborted = self
-            .catalog
-            .abort(xid, end, record.end_lsn, &self.transactions);
+        let aborted = self.catalog.abort(xid, end, record.end_lsn, &self.transactions);
         aborted.map_err(|error| GateError::Catalog { lsn, error })?;
         if top == xid {
             passage.control(entry, ControlKind::Abort { top });
@@ -165,8 +155,7 @@ impl Gate {
         for sub in &end.subxacts {
             self.transactions.assign(*sub, top);
         }
-        self.transactions
-            .abort_subtransactions(subs.iter().copied());
+        self.transactions.abort_subtransactions(subs.iter().copied());
         passage.control(entry, ControlKind::AbortSubtransactions { top, subs });
         Ok(())
     }
@@ -212,10 +201,7 @@ impl Gate {
             running.push(Xid(cursor.u32("running xid").map_err(short)?));
         }
         if let Some(readiness) = &mut self.readiness {
-            let told = RunningTransactions {
-                tops: &running,
-                oldest,
-            };
+            let told = RunningTransactions { tops: &running, oldest };
             let catalog = &self.catalog;
             readiness.running(lsn, record.end_lsn, told, |xid| catalog.has_ended(xid))?;
             self.look_ready();

@@ -26,7 +26,7 @@ use crate::assembly::part::{Control, ControlKind};
 use crate::catalog::bootstrap::readiness::{ConsistencyError, Readiness};
 use crate::catalog::{Catalog, CatalogError};
 use crate::decoding::merge::Tops;
-use crate::decoding::task::{Targets, TaskOutput};
+use crate::decoding::task::{TaskOutput, Targets};
 use crate::framing::chunk::{FrameError, FramedChunk};
 use crate::framing::format::WalFormat;
 use crate::framing::partition::{OrderedEntry, OrderedKind};
@@ -63,9 +63,7 @@ pub enum GateError {
         problem: String,
     },
     /// The server no longer logs what logical decoding needs.
-    #[error(
-        "wal_level was lowered below logical at {lsn}: what follows cannot be decoded; set wal_level = logical and begin again from a new copy"
-    )]
+    #[error("wal_level was lowered below logical at {lsn}: what follows cannot be decoded; set wal_level = logical and begin again from a new copy")]
     WalLevelLowered {
         /// The record.
         lsn: Lsn,
@@ -283,8 +281,8 @@ impl Gate {
         let lsn = passage.lsn(entry);
         let bytes = passage.chunk.record(entry.place);
         let end = passage.chunk.lsn(entry.end_offset);
-        let record =
-            Record::parse(bytes, lsn, end, self.format).map_err(|error| malformed(lsn, &error))?;
+        let record = Record::parse(bytes, lsn, end, self.format)
+            .map_err(|error| malformed(lsn, &error))?;
         match entry.kind {
             OrderedKind::Transaction => self.take_transaction(&record, entry, passage),
             OrderedKind::CatalogPage | OrderedKind::Replay => {
@@ -300,16 +298,8 @@ impl Gate {
     }
 
     fn replay(&mut self, record: &Record<'_>) -> Result<(), GateError> {
-<<<<<<< HEAD
-        let replayed = self.catalog.replay(record);
-        replayed.map(drop).map_err(|error| GateError::Catalog {
-            lsn: record.lsn,
-            error,
-        })
-=======
         let replayed = self.catalog.replay(record, &self.transactions);
         replayed.map(drop).map_err(|error| GateError::Catalog { lsn: record.lsn, error })
->>>>>>> integration
     }
 
     /// Whether the catalog can be trusted here.
@@ -319,9 +309,7 @@ impl Gate {
 
     /// Whether a transaction is passed over because it began before the catalog could be trusted.
     fn skips(&self, top: Xid) -> bool {
-        self.readiness
-            .as_ref()
-            .is_some_and(|readiness| readiness.skips(top))
+        self.readiness.as_ref().is_some_and(|readiness| readiness.skips(top))
     }
 
     /// What C waits for, in one line; none once it is reached.
@@ -333,10 +321,7 @@ impl Gate {
     /// Transactions that were open when the catalog became whole, and are skipped.
     #[must_use]
     pub fn skipped(&self) -> Vec<Xid> {
-        self.readiness
-            .as_ref()
-            .map(Readiness::skipped)
-            .unwrap_or_default()
+        self.readiness.as_ref().map(Readiness::skipped).unwrap_or_default()
     }
 
     /// Whether rows of a database are let through.
@@ -347,28 +332,18 @@ impl Gate {
         if let Some(known) = self.selected.get(&database) {
             return *known;
         }
-        let name = self
-            .catalog
-            .database(database)
-            .map(|database| database.name.clone());
+        let name = self.catalog.database(database).map(|database| database.name.clone());
         let Some(name) = name else {
             return false;
         };
-        let wanted = self
-            .selection
-            .databases
-            .iter()
-            .any(|wanted| wanted.as_bytes() == name.as_bytes());
+        let wanted = self.selection.databases.iter().any(|wanted| wanted.as_bytes() == name.as_bytes());
         self.selected.insert(database, wanted);
         wanted
     }
 }
 
 fn malformed(lsn: Lsn, problem: &impl ToString) -> GateError {
-    GateError::Malformed {
-        lsn,
-        problem: problem.to_string(),
-    }
+    GateError::Malformed { lsn, problem: problem.to_string() }
 }
 
 impl From<(Lsn, RecordError)> for GateError {
