@@ -6,16 +6,6 @@ pub const WAL_PAGE_BYTES: usize = 8192;
 /// Bytes of a heap page.
 // pg: pg_config.h BLCKSZ [14-18]
 pub const HEAP_PAGE_BYTES: usize = 8192;
-/// Files with a lower number were made by `initdb`.
-// pg: access/transam.h FirstNormalObjectId [14-18]
-pub const INITDB_FILE_NUMBER_END: u32 = 16384;
-/// Relations with a lower OID are system catalogs.
-// pg: access/transam.h FirstUnpinnedObjectId [14-18]
-pub const CATALOG_OID_END: u32 = 12000;
-/// Blocks of a catalog file that are believed.
-pub const CATALOG_BLOCKS_MAX: u32 = 4 * 1024 * 1024;
-/// How deep types may be made of types.
-pub const TYPE_DEPTH_MAX: usize = 64;
 /// Bytes of WAL in one chunk, unless set otherwise.
 pub const CHUNK_BYTES: usize = 256 * 1024;
 /// Bytes of WAL in one chunk, at most: record and group numbers of a chunk must fit their fields.

@@ -109,8 +109,9 @@ impl Rule {
             let message = format!("more than {FILTER_ITEMS_MAX} databases or patterns in a filter");
             return Err(Fault::new(FaultCode::BadRequest, message));
         }
-        let patterns =
-            |items: &[String]| items.iter().map(|item| TablePattern::parse(item)).collect();
+        let patterns = |items: &[String]| -> Result<Vec<_>, Fault> {
+            items.iter().map(|item| TablePattern::parse(item)).collect()
+        };
         Ok(Self {
             databases: databases.to_vec(),
             tables: patterns(tables)?,
@@ -169,11 +170,11 @@ impl Rule {
 
 /// A set of event kinds; empty is all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Kinds(u16);
+pub(super) struct Kinds(u16);
 
 impl Kinds {
     /// Reads kinds by name.
-    pub fn parse(names: &[String]) -> Result<Self, Fault> {
+    pub(super) fn parse(names: &[String]) -> Result<Self, Fault> {
         let mut bits = 0;
         for name in names {
             let kind = match name.as_str() {
@@ -224,7 +225,7 @@ pub(super) enum Share {
 }
 
 /// A session's filter, with what it has decided so far.
-pub struct Filter {
+pub(super) struct Filter {
     provider: Arc<dyn StreamProvider>,
     rules: Vec<Rule>,
     kinds: Kinds,
@@ -236,7 +237,11 @@ pub struct Filter {
 impl Filter {
     /// A filter that admits what all rules admit; none if that is everything.
     #[must_use]
-    pub fn new(provider: Arc<dyn StreamProvider>, rules: Vec<Rule>, kinds: Kinds) -> Option<Self> {
+    pub(super) fn new(
+        provider: Arc<dyn StreamProvider>,
+        rules: Vec<Rule>,
+        kinds: Kinds,
+    ) -> Option<Self> {
         let rules: Vec<Rule> = rules.into_iter().filter(|rule| !rule.is_all()).collect();
         (!rules.is_empty() || kinds != Kinds::default()).then(|| Self {
             provider,

@@ -165,7 +165,7 @@ impl Connection {
                 });
             }
         };
-        let column = |index| rows.first().and_then(|row| row.get(index)?.as_ref());
+        let column = |index: usize| rows.first().and_then(|row| row.get(index)?.as_ref());
         if column(0).is_none() {
             return Ok(None);
         }
@@ -283,7 +283,7 @@ async fn read_slot_by_query(
             "it is a logical slot; physical replication needs one of its own",
         ));
     }
-    let column = |index| rows.first().and_then(|row| row.get(index)?.as_ref());
+    let column = |index: usize| rows.first().and_then(|row| row.get(index)?.as_ref());
     if column(2).is_some_and(|status| status.as_ref() == b"lost") {
         return Err(invalidated(
             "the server has removed WAL that it was to keep",
