@@ -145,6 +145,11 @@ impl Live {
         Lsn(self.counters.released_lsn.load(Ordering::Relaxed))
     }
 
+    /// WAL bytes decoded.
+    pub(crate) fn wal_bytes(&self) -> u64 {
+        self.counters.wal_bytes.load(Ordering::Relaxed)
+    }
+
     /// Why streams end: a fault of the log, or the server stops.
     fn end_fault(&self) -> Fault {
         let failure = self.failure.lock().clone();
