@@ -26,6 +26,10 @@ use crate::stripe::{self, ARRIVALS_MAX, Arrival, Item, Join, Writer};
 
 /// What a session gives, in order.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every delivery is a block"
+)]
 pub enum Delivery {
     /// Checked events.
     Block {
@@ -322,7 +326,10 @@ impl Session {
         // Writers end when their senders are gone; readers when the server closes. What still comes
         // is taken off the connections: closing one that holds unread bytes would reset it, and
         // the server might never see the last acknowledgement.
-        let done = async { while self.arrivals.recv().await.is_some() {} };
+        let done = async {
+            while self.arrivals.recv().await.is_some() {}
+            while self.tasks.join_next().await.is_some() {}
+        };
         let _ = tokio::time::timeout(Duration::from_millis(500), done).await;
     }
 }

@@ -19,6 +19,9 @@ use crate::session::{Delivery, Session};
 /// The first wait between two attempts.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 
+/// Is told of every failed attempt and the wait that follows.
+pub type OnTrouble = Box<dyn FnMut(&ClientError, Duration) + Send>;
+
 /// What has been counted since the subscription was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
@@ -91,7 +94,7 @@ pub struct Subscription {
     attempts: u32,
     sessions: u64,
     server: usize,
-    on_trouble: Option<Box<dyn FnMut(&ClientError, Duration) + Send>>,
+    on_trouble: Option<OnTrouble>,
 }
 
 impl Subscription {
@@ -105,7 +108,7 @@ impl Subscription {
     /// follows.
     pub async fn open_with(
         options: Options,
-        on_trouble: Option<Box<dyn FnMut(&ClientError, Duration) + Send>>,
+        on_trouble: Option<OnTrouble>,
     ) -> Result<Self, ClientError> {
         if options.servers.is_empty() {
             return Err(ClientError::Usage("no server is given".to_owned()));
