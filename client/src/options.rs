@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use redostream_protocol::control::{From, Until};
-use redostream_protocol::wire::limits::WINDOW_BYTES;
+use redostream_protocol::wire::limits::{VALUE_BYTES_MAX, WINDOW_BYTES};
 
 /// How blocks travel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,7 +92,7 @@ impl Options {
             reconnect: true,
             backoff_max: Duration::from_secs(10),
             window_bytes: WINDOW_BYTES,
-            value_bytes_max: 1 << 30,
+            value_bytes_max: VALUE_BYTES_MAX as u64,
             transaction_bytes_max: 256 << 20,
         }
     }

@@ -8,7 +8,7 @@ use redostream_protocol::schema::{Relation, RelationVersion};
 use redostream_protocol::wire::limits::{JOINER_FRAMES_MAX, RELATION_BYTES_MAX};
 use redostream_protocol::wire::parts::PartCollector;
 use redostream_protocol::wire::{
-    Ack, BlockSummary, Bye, Credit, DataHead, End, Heartbeat, Hello, Joiner, Notice, OrderedCheck,
+    Ack, BlockSummary, Bye, CheckError, Credit, DataHead, End, Heartbeat, Hello, Joiner, Notice, OrderedCheck,
     RelationPart, WireError, check, header,
 };
 use redostream_protocol::{Lsn, Position};
@@ -79,7 +79,11 @@ impl Session {
         let token = reply.token.as_slice().try_into().map_err(|_| bad("session token"))?;
         let tls = match (&options.tls, reply.data_tls) {
             (Some(tls), true) => Some(tls_config(tls)?),
-            _ => None,
+            (Some(_), false) => {
+                let problem = "TLS is asked for, but its data connections are not encrypted";
+                return Err(ClientError::Usage(format!("{server}: {problem}")));
+            }
+            (None, _) => None,
         };
         if reply.data_addresses.is_empty() {
             return Err(bad("a session without data addresses"));
@@ -152,8 +156,9 @@ impl Session {
                 server: self.server.clone(),
                 problem: "all connections are closed".to_owned(),
             };
-            let Arrival { sequence, cost, item } = self.arrivals.recv().await.ok_or_else(closed)??;
-            self.wire_bytes += cost;
+            let arrival = self.arrivals.recv().await.ok_or_else(closed)??;
+            let Arrival { sequence, cost, wire_bytes, item } = arrival;
+            self.wire_bytes += wire_bytes;
             self.joiner.push(sequence, item, cost)?;
         }
     }
@@ -190,6 +195,11 @@ impl Session {
             }
         };
         if summary.events > 0 {
+            if (head.first, head.last) != (summary.first, summary.last) {
+                let problem = "its events are at other places";
+                let (first, last) = (head.first, head.last);
+                return Err(CheckError::Head { first, last, problem }.into());
+            }
             let relations = &self.relations;
             self.check.push(&summary, |version| {
                 let known = relations.get(version.0 as usize)?.as_ref()?;

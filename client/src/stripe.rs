@@ -26,6 +26,7 @@ const READ_BYTES: usize = 128 * 1024;
 pub(crate) struct Arrival {
     pub(crate) sequence: u64,
     pub(crate) cost: u64,
+    pub(crate) wire_bytes: u64,
     pub(crate) item: Item,
 }
 
@@ -189,5 +190,6 @@ fn take_apart(frame: &Frame) -> Result<Option<Arrival>, ClientError> {
         found => return Err(WireError::Unexpected { found, wanted: "a frame of the server" }.into()),
     };
     let cost = credit::cost(payload_bytes, raw_bytes);
-    Ok(Some(Arrival { sequence: frame.header.sequence, cost, item }))
+    let wire_bytes = (header::HEADER_BYTES + payload_bytes) as u64;
+    Ok(Some(Arrival { sequence: frame.header.sequence, cost, wire_bytes, item }))
 }

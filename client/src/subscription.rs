@@ -374,6 +374,12 @@ impl Subscription {
                 Session::open(&self.options, &server, &from, self.last, self.instance).await;
             match opened {
                 Ok(session) => {
+                    // "latest" means the same place after a break.
+                    if self.last.is_none() && !self.released.is_valid()
+                        && let Some(start) = session.start
+                    {
+                        self.from = start.to_string();
+                    }
                     self.options.system_identifier = Some(session.system_identifier);
                     self.session = Some(session);
                     return Ok(());

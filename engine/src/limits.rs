@@ -6,16 +6,6 @@ pub const WAL_PAGE_BYTES: usize = 8192;
 /// Bytes of a heap page.
 // pg: pg_config.h BLCKSZ [14-18]
 pub const HEAP_PAGE_BYTES: usize = 8192;
-/// Files with a lower number were made by `initdb`.
-// pg: access/transam.h FirstNormalObjectId [14-18]
-pub const INITDB_FILE_NUMBER_END: u32 = 16384;
-/// Relations with a lower OID are system catalogs.
-// pg: access/transam.h FirstUnpinnedObjectId [14-18]
-pub const CATALOG_OID_END: u32 = 12000;
-/// Blocks of a catalog file that are believed.
-pub const CATALOG_BLOCKS_MAX: u32 = 4 * 1024 * 1024;
-/// How deep types may be made of types.
-pub const TYPE_DEPTH_MAX: usize = 64;
 /// Bytes of WAL in one chunk, unless set otherwise.
 pub const CHUNK_BYTES: usize = 256 * 1024;
 /// Bytes of WAL in one chunk, at most: record and group numbers of a chunk must fit their fields.
@@ -89,6 +79,17 @@ pub const LABEL_BYTES_MAX: u64 = 64 * 1024;
 /// Bytes of a prepared transaction's state file that are read.
 // pg: access/transam/twophase.c keeps state files below MaxAllocSize [14-18]
 pub const STATE_FILE_BYTES_MAX: u64 = 0x3FFF_FFFF;
+
+/// File numbers and OIDs below this were given out by `initdb`.
+// pg: access/transam.h FirstNormalObjectId [14-18]
+pub const INITDB_FILE_NUMBER_END: u32 = 16384;
+/// OIDs below this are system catalogs, whose rows are never passed on.
+// pg: access/transam.h FirstUnpinnedObjectId [15-18], FirstBootstrapObjectId [14]
+pub const CATALOG_OID_END: u32 = 12000;
+/// The highest block number of a catalog file that is believed (64 GB).
+pub const CATALOG_BLOCKS_MAX: u32 = 8 * 1024 * 1024;
+/// How deep types may be nested (domain over array of composite ...).
+pub const TYPE_DEPTH_MAX: usize = 64;
 
 const _: () = assert!(REDO_PIECE_BYTES * 4 <= REDO_BUFFER_BYTES_MIN);
 /// Buffers larger than this are freed instead of being kept for use again.

@@ -24,6 +24,10 @@ pub(crate) struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Replay recorded WAL, serve it on loopback, subscribe to it, show what goes by.
+    Demo(DemoArguments),
+    /// Serve the changes of a cluster, beside one of its standbys.
+    Serve(ServeArguments),
     /// Decode WAL files offline, from a data directory or base backup, to standard output.
     Decode(DecodeArguments),
 }
@@ -58,6 +62,84 @@ pub(crate) enum Format {
     TestDecoding,
     /// Nothing: decode only.
     None,
+}
+
+/// `demo`.
+#[derive(Debug, Args)]
+pub(crate) struct DemoArguments {
+    /// Connections of the subscription.
+    #[arg(long, value_name = "K", default_value_t = 4)]
+    pub(crate) streams: u16,
+    /// Decoder threads. Default: the machine's cores.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) decoders: usize,
+    /// Transactions to show before going on in silence.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(crate) show: u64,
+}
+
+/// `serve`.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArguments {
+    /// Data directory of a standby (or primary) of the cluster, readable by this process.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) pgdata: PathBuf,
+    /// Where WAL is streamed from, as libpq has it; without it only files are served.
+    #[arg(long, value_name = "CONNINFO")]
+    pub(crate) upstream: Option<String>,
+    /// Physical replication slot; made if missing, never dropped.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) slot: Option<String>,
+    /// Database to serve; repeatable. Default: all.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) database: Vec<String>,
+    /// Directory for restart points, subscriptions and spilled transactions.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: PathBuf,
+    /// Further directories with WAL segments; repeatable.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) wal: Vec<PathBuf>,
+    /// WAL archive directory.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) archive: Option<PathBuf>,
+    /// Address of the control plane.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7600")]
+    pub(crate) listen: std::net::SocketAddr,
+    /// Address for data connections. Default: the same host, port + 1.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen_data: Option<std::net::SocketAddr>,
+    /// Data address as clients are told it. Default: where they reached the control plane.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) advertise_data: Option<String>,
+    /// Decoder threads. Default: the machine's cores.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) decoders: usize,
+    /// Redo kept in memory, and as much of decoded changes.
+    #[arg(long, value_name = "SIZE", value_parser = size::parse, default_value = "64MiB")]
+    pub(crate) buffer: u64,
+    /// Memory for open transactions; beyond it they go to files.
+    #[arg(long, value_name = "SIZE", value_parser = size::parse, default_value = "256MiB")]
+    pub(crate) memory: u64,
+    /// Most bytes of those files.
+    #[arg(long, value_name = "SIZE", value_parser = size::parse, default_value = "64GiB")]
+    pub(crate) spill_max: u64,
+    /// Milliseconds of silence after which a client counts as gone.
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub(crate) peer_timeout_ms: u64,
+    /// Listen beyond loopback without TLS and authentication.
+    #[arg(long)]
+    pub(crate) insecure: bool,
+}
+
+impl ServeArguments {
+    /// Where data connections are taken.
+    pub(crate) fn data_address(&self) -> std::net::SocketAddr {
+        self.listen_data.unwrap_or_else(|| {
+            let port = self.listen.port();
+            let next = if port == 0 { 0 } else { port.saturating_add(1) };
+            std::net::SocketAddr::new(self.listen.ip(), next)
+        })
+    }
 }
 
 /// `decode`.

@@ -5,21 +5,21 @@ use std::io::Read;
 
 use redostream_protocol::event::{Event, TransactionHeader};
 use redostream_protocol::{Cursor, Lsn, TimelineId, Xid};
-use rustc_hash::FxHashMap;
 
 use super::builder::BlockBuilder;
 use super::checkpoint::{AssemblerState, OpenTransaction, SpilledCopy, no_copy, restore_spill};
 
 use super::error::AssemblyError;
 use super::local::LocalRuns;
+use super::open::OpenTransactions;
 use super::output::{AssemblyCounters, Output};
 use super::part::{Commit, Control, ControlKind, Part, Run};
 use super::plain::{is_plain, release_plain};
 use super::release::{Release, Step};
-use super::spill::{SpillError, SpillStore, frame};
-use super::transaction::{Kept, Spilled, StoredRun, Transaction};
+use super::spill::{SpillError, SpillStore};
+use super::transaction::{Kept, Spilled, StoredRun};
 use super::walk::place_at;
-use crate::limits::{BLOCK_BYTES, TRANSACTION_POOL};
+use crate::limits::BLOCK_BYTES;
 
 /// Puts transactions together and releases each at its commit record.
 ///
@@ -28,10 +28,7 @@ pub struct Assembler {
     memory_bytes_max: usize,
     store: Box<dyn SpillStore>,
     builder: BlockBuilder,
-    open: FxHashMap<Xid, Box<Transaction>>,
-    pool: Vec<Box<Transaction>>,
-    /// Sum of the open transactions' charges.
-    memory: usize,
+    open: OpenTransactions,
     ready: VecDeque<Output>,
     release: Option<Box<Release>>,
     work: Option<Work>,
@@ -67,9 +64,7 @@ impl Assembler {
             memory_bytes_max,
             store,
             builder: BlockBuilder::default(),
-            open: FxHashMap::default(),
-            pool: Vec::new(),
-            memory: 0,
+            open: OpenTransactions::default(),
             ready: VecDeque::new(),
             release: None,
             work: None,
@@ -97,7 +92,7 @@ impl Assembler {
         assembler.input_end = state.input_end;
         for open in state.open {
             let (top, bytes) = (open.top, open.spilled_bytes);
-            let mut transaction = Box::new(open.restore());
+            let mut transaction = open.restore();
             if bytes > 0 {
                 let store = &mut *assembler.store;
                 let restored = match spilled(top) {
@@ -113,7 +108,6 @@ impl Assembler {
                     source,
                 })?);
             }
-            assembler.memory += transaction.charge;
             assembler.open.insert(top, transaction);
         }
         Ok(assembler)
@@ -200,7 +194,7 @@ impl Assembler {
         AssemblyCounters {
             spilled_bytes: self.store.bytes(),
             open_transactions: self.open.len() as u64,
-            open_bytes: self.memory as u64,
+            open_bytes: self.open.memory() as u64,
             ..self.counters
         }
     }
@@ -208,7 +202,10 @@ impl Assembler {
     /// Does some of the part's work; true when it is done.
     fn work_on(&mut self, work: &mut Work) -> Result<bool, AssemblyError> {
         if work.ended {
-            self.keep_budget()?;
+            let written = &mut self.counters.spilled_bytes_total;
+            let store = &mut *self.store;
+            self.open
+                .keep_budget(self.memory_bytes_max, store, written)?;
             return Ok(true);
         }
         while self.release.is_none() && self.ready.is_empty() {
@@ -238,12 +235,12 @@ impl Assembler {
             ControlKind::Abort { top } => self.drop_transaction(part, top),
             ControlKind::AbortSubtransactions { top, subs } => {
                 if self.is_known(part, top) {
-                    self.opened(top).aborted.extend(subs);
+                    self.open.entry(top).aborted.extend(subs);
                 }
             }
             ControlKind::Prepare { top } => {
                 if self.is_known(part, top) {
-                    self.opened(top).prepared = true;
+                    self.open.entry(top).prepared = true;
                 }
             }
             ControlKind::GoneBefore(xid) => {
@@ -291,16 +288,11 @@ impl Assembler {
             self.local.end(index);
             &part.runs[index]
         });
-        let open = if self.open.is_empty() {
-            None
-        } else {
-            self.open.remove(&top)
-        };
+        let open = self.open.remove(top);
         if run.is_none() && open.is_none() {
             self.wal_end = end_lsn;
             return Ok(());
         }
-        self.memory -= open.as_ref().map_or(0, |open| open.charge);
         if self.builder.is_other_timeline(commit.timeline) {
             self.close_block(lsn);
         }
@@ -312,7 +304,7 @@ impl Assembler {
             let out = &mut self.builder;
             release_plain(out, part, run, open.as_deref(), &commit, lsn, end_lsn)?;
             if let Some(open) = open {
-                self.recycle(open);
+                self.open.recycle(open, &mut *self.store);
             }
             self.wal_end = end_lsn;
             return Ok(());
@@ -329,7 +321,7 @@ impl Assembler {
         };
         let mut transaction = match open {
             Some(open) => open,
-            None => self.pool.pop().unwrap_or_default(),
+            None => self.open.spare(),
         };
         if let Some(run) = run {
             transaction.freeze_tail();
@@ -379,7 +371,7 @@ impl Assembler {
             Step::Done => {
                 self.wal_end = release.header().end_lsn;
                 let transaction = release.into_transaction();
-                self.recycle(transaction);
+                self.open.recycle(transaction, &mut *self.store);
             }
         }
         Ok(())
@@ -387,12 +379,8 @@ impl Assembler {
 
     /// Keeps what is still open, and gives the part's last block.
     fn end_part(&mut self, work: &mut Work) -> Result<(), AssemblyError> {
-        let (open, pool) = (&mut self.open, &mut self.pool);
         for run in self.local.open(&work.part.runs) {
-            let transaction = entry(open, pool, run.top);
-            let before = transaction.charge;
-            transaction.keep(&work.part, run);
-            self.memory += transaction.charge - before;
+            self.open.keep(&work.part, run);
         }
         self.local.start(&[]);
         // What pins the arena from here on is accounted.
@@ -413,8 +401,7 @@ impl Assembler {
     fn checkpoint(&mut self, id: u64) -> Result<(), AssemblyError> {
         let mut spilled = Vec::new();
         let mut open: Vec<OpenTransaction> = Vec::with_capacity(self.open.len());
-        for (top, transaction) in &mut self.open {
-            let top = *top;
+        for (top, transaction) in self.open.iter_mut() {
             if let Some(Spilled { id, bytes }) = transaction.spilled {
                 let reader = self.store.copy(id).map_err(|source| AssemblyError::Spill {
                     top,
@@ -438,67 +425,9 @@ impl Assembler {
         Ok(())
     }
 
-    /// Moves the largest transactions to the spill store until memory is within its bound.
-    fn keep_budget(&mut self) -> Result<(), AssemblyError> {
-        while self.memory > self.memory_bytes_max {
-            let largest = self
-                .open
-                .iter()
-                .max_by_key(|(top, open)| (open.charge, **top));
-            let Some(top) = largest.map(|(top, _)| *top) else {
-                return Ok(());
-            };
-            if !self.spill(top)? {
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-
-    /// Spills all rows of a transaction; false if it has none. What was written stays written when
-    /// the store fails on the way.
-    fn spill(&mut self, top: Xid) -> Result<bool, AssemblyError> {
-        let Some(transaction) = self.open.get_mut(&top) else {
-            return Ok(false);
-        };
-        let failed = |source| AssemblyError::Spill {
-            top,
-            doing: "written to",
-            source,
-        };
-        transaction.freeze_tail();
-        let mut any = false;
-        while let Some(run) = transaction.stored.front() {
-            let spilled = match transaction.spilled {
-                Some(spilled) => spilled,
-                None => Spilled {
-                    id: self.store.create(top).map_err(failed)?,
-                    bytes: 0,
-                },
-            };
-            transaction.spilled = Some(spilled);
-            let written = frame::append(&mut *self.store, spilled.id, run).map_err(failed)?;
-            transaction.spilled = Some(Spilled {
-                bytes: spilled.bytes + written,
-                ..spilled
-            });
-            let before = transaction.charge;
-            transaction.drop_spilled_run();
-            self.memory -= before - transaction.charge;
-            self.counters.spilled_bytes_total += written;
-            any = true;
-        }
-        Ok(any)
-    }
-
-    /// The entry of an open transaction, made if it is new.
-    fn opened(&mut self, top: Xid) -> &mut Transaction {
-        entry(&mut self.open, &mut self.pool, top)
-    }
-
     /// Whether there are rows of this transaction.
     fn is_known(&mut self, part: &Part, top: Xid) -> bool {
-        self.open.contains_key(&top) || self.local.find(&part.runs, top).is_some()
+        self.open.contains(top) || self.local.find(&part.runs, top).is_some()
     }
 
     fn drop_transaction(&mut self, part: &Part, top: Xid) {
@@ -506,13 +435,12 @@ impl Assembler {
         if let Some(index) = local {
             self.local.end(index);
         }
-        let open = self.open.remove(&top);
+        let open = self.open.remove(top);
         if local.is_some() || open.is_some() {
             self.counters.dropped_transactions += 1;
         }
         if let Some(transaction) = open {
-            self.memory -= transaction.charge;
-            self.recycle(transaction);
+            self.open.recycle(transaction, &mut *self.store);
         }
     }
 
@@ -521,27 +449,17 @@ impl Assembler {
     fn drop_unprepared(&mut self, part: &Part, gone: impl Fn(Xid, Option<&Run>) -> bool) {
         let open = self.open.iter();
         let mut dropped: Vec<Xid> = open
-            .filter(|(top, open)| !open.prepared && gone(**top, None))
-            .map(|(top, _)| *top)
+            .filter(|(top, open)| !open.prepared && gone(*top, None))
+            .map(|(top, _)| top)
             .collect();
         let local = self.local.open(&part.runs);
         dropped.extend(
             local
-                .filter(|run| !self.open.contains_key(&run.top) && gone(run.top, Some(run)))
+                .filter(|run| !self.open.contains(run.top) && gone(run.top, Some(run)))
                 .map(|run| run.top),
         );
         for top in dropped {
             self.drop_transaction(part, top);
-        }
-    }
-
-    fn recycle(&mut self, mut transaction: Box<Transaction>) {
-        if let Some(spilled) = transaction.spilled {
-            self.store.remove(spilled.id);
-        }
-        if self.pool.len() < TRANSACTION_POOL {
-            transaction.reset();
-            self.pool.push(transaction);
         }
     }
 
@@ -562,14 +480,4 @@ impl Assembler {
         self.counters.event_bytes += block.bytes() as u64;
         self.ready.push_back(Output::Block(block));
     }
-}
-
-/// The entry of an open transaction, made if it is new.
-fn entry<'a>(
-    open: &'a mut FxHashMap<Xid, Box<Transaction>>,
-    pool: &mut Vec<Box<Transaction>>,
-    top: Xid,
-) -> &'a mut Transaction {
-    open.entry(top)
-        .or_insert_with(|| pool.pop().unwrap_or_default())
 }

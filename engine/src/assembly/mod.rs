@@ -14,6 +14,7 @@ mod builder;
 mod checkpoint;
 mod error;
 mod local;
+mod open;
 mod output;
 pub mod part;
 mod plain;

@@ -67,7 +67,9 @@ pub(crate) struct Cache {
 impl Cache {
     /// The committed relation.
     pub(crate) fn target(&self, key: Key) -> Option<Arc<Target>> {
-        self.targets.get(&key).map(|cached| Arc::clone(&cached.target))
+        self.targets
+            .get(&key)
+            .map(|cached| Arc::clone(&cached.target))
     }
 
     /// Keeps a committed relation.
@@ -77,7 +79,8 @@ impl Cache {
             self.dependents.entry(*object).or_default().insert(entry);
         }
         let depends_on = depends_on.into();
-        self.targets.insert(key, CachedTarget { target, depends_on });
+        self.targets
+            .insert(key, CachedTarget { target, depends_on });
     }
 
     /// A relation as a transaction that changes catalogs sees it.

@@ -73,7 +73,11 @@ fn external(view: &View<'_>, stored: &[u8]) -> Result<Vec<u8>, &'static str> {
     let tagged = data.get(..4).ok_or("compressed value is too short")?;
     let size = u32::from_le_bytes([tagged[0], tagged[1], tagged[2], tagged[3]]);
     let mut out = Vec::new();
-    inflate(size & 0x3FFF_FFFF | info & 0xC000_0000, &data[4..], &mut out)?;
+    inflate(
+        size & 0x3FFF_FFFF | info & 0xC000_0000,
+        &data[4..],
+        &mut out,
+    )?;
     Ok(out)
 }
 
@@ -98,7 +102,10 @@ fn join(view: &View<'_>, toast: Oid, value: u32, wanted: usize) -> Result<Vec<u8
     let mut out = Vec::new();
     let mut expected = 0;
     for (index, (number, data)) in chunks.iter().enumerate() {
-        if chunks.get(index + 1).is_some_and(|(next, _)| next == number) {
+        if chunks
+            .get(index + 1)
+            .is_some_and(|(next, _)| next == number)
+        {
             continue;
         }
         if *number != expected {

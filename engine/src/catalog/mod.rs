@@ -38,6 +38,9 @@ mod view;
 mod visibility;
 mod writer;
 
+#[cfg(test)]
+mod live_tests;
+
 use std::sync::Arc;
 
 use redostream_protocol::schema::{Database, Name};
@@ -271,7 +274,9 @@ impl Catalog {
     /// What an open transaction's catalog rows describe, in no order.
     pub fn touched(&self, top: Xid) -> impl Iterator<Item = Object> + '_ {
         let writer = self.store.writers.get(&top);
-        writer.into_iter().flat_map(|writer| writer.touched.iter().copied())
+        writer
+            .into_iter()
+            .flat_map(|writer| writer.touched.iter().copied())
     }
 
     /// The relation of a file, as transaction `viewer` (a top-level xid; none for who has changed

@@ -268,7 +268,10 @@ impl Page {
             upper = offset;
         }
         if !self.is_new() {
-            self.set_u16(12, (PAGE_HEADER_BYTES + usize::from(last) * POINTER_BYTES) as u16);
+            self.set_u16(
+                12,
+                (PAGE_HEADER_BYTES + usize::from(last) * POINTER_BYTES) as u16,
+            );
             self.set_u16(14, upper as u16);
         }
         Ok(())
@@ -335,7 +338,12 @@ impl Page {
 
 impl fmt::Debug for Page {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Page(lsn {}, {:?} pointers)", self.lsn(), self.pointers())
+        write!(
+            f,
+            "Page(lsn {}, {:?} pointers)",
+            self.lsn(),
+            self.pointers()
+        )
     }
 }
 

@@ -27,9 +27,7 @@ impl<'a> Describer<'a, '_> {
         if owner.is_some_and(|oid| oid.0 < CATALOG_OID_END) || !node.database.is_valid() {
             return Ok(Target::Ignore(IgnoreReason::Catalog));
         }
-        let rows = self
-            .view
-            .rows(oid::CLASS, "relfilenode", node.relation.0)?;
+        let rows = self.view.rows(oid::CLASS, "relfilenode", node.relation.0)?;
         let mut found = None;
         for row in rows {
             let tablespace = row.oid("reltablespace")?;
@@ -216,11 +214,13 @@ impl<'a> Describer<'a, '_> {
         {
             return Ok(Arc::clone(known));
         }
-        let database = Arc::new(read_database(&self.view, oid)?.ok_or(CatalogError::NoObject {
-            what: "database",
-            oid,
-            database: oid,
-        })?);
+        let database = Arc::new(
+            read_database(&self.view, oid)?.ok_or(CatalogError::NoObject {
+                what: "database",
+                oid,
+                database: oid,
+            })?,
+        );
         if self.view.viewer.is_none() {
             self.cache.databases.insert(oid, Arc::clone(&database));
         }
@@ -334,7 +334,10 @@ mod tests {
                 .map(|(length, align)| attribute(*length, *align))
                 .collect();
             let fixed = place(&mut attributes);
-            let offsets: Vec<_> = attributes.iter().map(|attribute| attribute.offset).collect();
+            let offsets: Vec<_> = attributes
+                .iter()
+                .map(|attribute| attribute.offset)
+                .collect();
             (fixed, offsets)
         };
         let all = offsets(&[(4, 4), (8, 8), (1, 1), (2, 2)]);
@@ -355,9 +358,18 @@ mod tests {
             out.extend_from_slice(data);
             out
         };
-        let int = Storage { length: 4, align: 4 };
-        let text = Storage { length: -1, align: 4 };
-        assert_eq!(missing_value(&array(&[5, 0, 0, 0]), int), Ok(vec![5, 0, 0, 0]));
+        let int = Storage {
+            length: 4,
+            align: 4,
+        };
+        let text = Storage {
+            length: -1,
+            align: 4,
+        };
+        assert_eq!(
+            missing_value(&array(&[5, 0, 0, 0]), int),
+            Ok(vec![5, 0, 0, 0])
+        );
         let long = [6 << 2, 0, 0, 0, b'h', b'i'];
         assert_eq!(missing_value(&array(&long), text), Ok(b"hi".to_vec()));
         for cut in 0..24 {

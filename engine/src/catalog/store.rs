@@ -197,7 +197,11 @@ impl Store {
     }
 
     /// The map of a database in a tablespace.
-    pub(crate) fn map_at(&self, database: DatabaseOid, tablespace: Oid) -> Option<Arc<RelationMap>> {
+    pub(crate) fn map_at(
+        &self,
+        database: DatabaseOid,
+        tablespace: Oid,
+    ) -> Option<Arc<RelationMap>> {
         self.maps.get(&(database, tablespace)).cloned()
     }
 
@@ -214,7 +218,9 @@ impl Store {
     /// Tablespaces that hold a relation map of the database: one, or two while it moves.
     pub(crate) fn homes_of(&self, database: DatabaseOid) -> impl Iterator<Item = Oid> + '_ {
         let range = (database, Oid(0))..=(database, Oid(u32::MAX));
-        self.maps.range(range).map(|((_, tablespace), _)| *tablespace)
+        self.maps
+            .range(range)
+            .map(|((_, tablespace), _)| *tablespace)
     }
 
     /// The file of a mapped catalog, in the map of the database in this tablespace.
@@ -324,9 +330,12 @@ impl Store {
             database: to.0,
             relation: node.relation,
         };
-        let inside =
-            |node: &RelFileNode| node.database == from.0 && node.tablespace == from.1;
-        let tracked: Vec<_> = self.tracked.iter().map(|(node, oid)| (*node, *oid)).collect();
+        let inside = |node: &RelFileNode| node.database == from.0 && node.tablespace == from.1;
+        let tracked: Vec<_> = self
+            .tracked
+            .iter()
+            .map(|(node, oid)| (*node, *oid))
+            .collect();
         for (node, catalog) in tracked.into_iter().filter(|(node, _)| inside(node)) {
             self.track(moved(&node), catalog);
         }
@@ -364,7 +373,12 @@ impl Store {
     // ---- missing blocks ----
 
     /// A record changes a block that is not there.
-    pub(crate) fn miss(&mut self, node: RelFileNode, block: u32, lsn: Lsn) -> Result<(), CatalogError> {
+    pub(crate) fn miss(
+        &mut self,
+        node: RelFileNode,
+        block: u32,
+        lsn: Lsn,
+    ) -> Result<(), CatalogError> {
         if self.consistent {
             return Err(CatalogError::MissingBlock { lsn, node, block });
         }

@@ -208,9 +208,8 @@ pub(crate) fn attribute<'a>(
     if hoff < bitmap_end || hoff > tuple.len() {
         return Err("header length is wrong");
     }
-    let is_null = |index: usize| {
-        has_nulls && tuple[TUPLE_HEADER_BYTES + index / 8] & (1 << (index % 8)) == 0
-    };
+    let is_null =
+        |index: usize| has_nulls && tuple[TUPLE_HEADER_BYTES + index / 8] & (1 << (index % 8)) == 0;
     let data = &tuple[hoff..];
     let mut at = 0;
     for (index, storage) in storage.enumerate() {
@@ -247,7 +246,10 @@ pub(crate) fn stored_range(
                 Some(_) => at,
                 None => return Err(SHORT),
             };
-            (start, varlena_bytes(data.get(start..).unwrap_or(&[])).ok_or(SHORT)?)
+            (
+                start,
+                varlena_bytes(data.get(start..).unwrap_or(&[])).ok_or(SHORT)?,
+            )
         }
         _ => {
             let rest = data.get(at..).unwrap_or(&[]);
@@ -283,8 +285,14 @@ pub(crate) fn varlena_bytes(data: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
 
-    const INT: Storage = Storage { length: 4, align: 4 };
-    const TEXT: Storage = Storage { length: -1, align: 4 };
+    const INT: Storage = Storage {
+        length: 4,
+        align: 4,
+    };
+    const TEXT: Storage = Storage {
+        length: -1,
+        align: 4,
+    };
 
     fn tuple(mask: u16, count: u16, hoff: u8, body: &[u8]) -> Vec<u8> {
         let header = LoggedHeader {

@@ -110,8 +110,14 @@ impl Describer<'_, '_> {
                 database: self.view.database,
             });
         }
-        let writer = self.view.viewer.and_then(|top| self.view.store.writers.get(&top));
-        if let Some(known) = self.cache.known_type(self.view.database, oid, writer.map(Arc::as_ref)) {
+        let writer = self
+            .view
+            .viewer
+            .and_then(|top| self.view.store.writers.get(&top));
+        if let Some(known) = self
+            .cache
+            .known_type(self.view.database, oid, writer.map(Arc::as_ref))
+        {
             let known = known.clone();
             for object in known.depends_on.iter() {
                 if !self.depends_on.contains(object) {
@@ -242,7 +248,11 @@ impl Describer<'_, '_> {
         Ok(labels)
     }
 
-    fn composite(&mut self, relation: Oid, depth: usize) -> Result<(TypeShape, bool), CatalogError> {
+    fn composite(
+        &mut self,
+        relation: Oid,
+        depth: usize,
+    ) -> Result<(TypeShape, bool), CatalogError> {
         self.depend(ObjectKind::Relation, relation);
         let mut fields = Vec::new();
         let mut needs_catalog = false;

@@ -311,7 +311,9 @@ impl<'a> Row<'a> {
         let value = self.value(column)?.unwrap_or_default();
         let values = value.get(20..).unwrap_or_default();
         let pairs = values.chunks_exact(2);
-        Ok(pairs.map(|pair| i16::from_le_bytes([pair[0], pair[1]])).collect())
+        Ok(pairs
+            .map(|pair| i16::from_le_bytes([pair[0], pair[1]]))
+            .collect())
     }
 
     pub(crate) fn bad(&self, problem: String) -> CatalogError {

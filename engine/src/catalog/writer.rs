@@ -72,9 +72,8 @@ impl Writer {
     /// The file in which this transaction reads a mapped catalog, if not the map's.
     pub(crate) fn mapped_file(&self, database: DatabaseOid, catalog: Oid) -> Option<RelFileNode> {
         let all = self.mapped.iter().rev();
-        let mut of_catalog = all.filter(|(at, oid, _)| {
-            *oid == catalog && (*at == database || !at.is_valid())
-        });
+        let mut of_catalog =
+            all.filter(|(at, oid, _)| *oid == catalog && (*at == database || !at.is_valid()));
         of_catalog.next().map(|(_, _, node)| *node)
     }
 }

@@ -102,7 +102,7 @@ fn walks_every_kind_of_attribute() {
     values.resize(8, 0);
     values.extend_from_slice(&9_i32.to_le_bytes());
     // A plain one is.
-    values.extend_from_slice(&((4 + 2) << 2_u32).to_le_bytes());
+    values.extend_from_slice(&((4_u32 + 2) << 2).to_le_bytes());
     values.extend_from_slice(b"xy");
     values.resize(24, 0);
     values.extend_from_slice(&11_i64.to_le_bytes());

@@ -177,6 +177,11 @@ fn every_flipped_bit_is_found() {
         let mut bytes = log.bytes.clone();
         bytes[bit / 8] ^= 1 << (bit % 8);
         let (records, next, stop) = frame_all(&bytes, format, 32 * 1024);
+        // Of a page's flags, "removable" means nothing, and "overwritten" only where a record is cut.
+        let unread_flag = bit / 8 % WAL_PAGE_BYTES == 2 && matches!(bit % 8, 2 | 3);
+        if unread_flag && records == whole {
+            continue;
+        }
         if !log.meant[bit / 8] {
             assert_eq!(records, whole, "bit {bit} means nothing");
             continue;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::transactions::Transactions;
 use super::{Gate, Passage, Selection, TimelineAt, join};
-use crate::assembly::part::ControlKind;
+use crate::assembly::part::{Control, ControlKind};
 use crate::catalog::Catalog;
 use crate::decoding::task::Targets;
 use crate::framing::format::WalFormat;
@@ -17,8 +17,6 @@ use crate::framing::partition::OrderedEntry;
 pub struct GateState {
     /// Where the next record stands.
     pub next: Lsn,
-    /// The record before it.
-    pub last: Lsn,
     /// C: from here on nothing is missing.
     pub ready: Lsn,
     catalog: Catalog,
@@ -36,8 +34,7 @@ impl Gate {
         timeline_at: TimelineAt,
         segment_bytes: u64,
     ) -> Self {
-        let mut join = join::Join::at(state.next);
-        join.go_on(state.last, state.next);
+        let join = join::Join::at(state.next);
         Gate {
             format,
             catalog: state.catalog,
@@ -66,7 +63,7 @@ impl Gate {
         std::mem::take(&mut self.states)
     }
 
-    /// Ends the part behind a record and takes a restart point there, if one is wanted.
+    /// Ends the part before a record and takes a restart point there, if one is wanted.
     pub(super) fn take_checkpoint(
         &mut self,
         entry: &OrderedEntry,
@@ -76,18 +73,17 @@ impl Gate {
             return Ok(());
         };
         self.checkpoint_wanted = false;
-        let last = passage.chunk.lsn(entry.lsn_offset);
-        let next = passage.chunk.lsn(entry.end_offset);
-        self.cut(passage, entry.number, last)?;
+        let next = passage.chunk.lsn(entry.lsn_offset);
+        self.cut(passage, entry.number, next)?;
         self.checkpoints += 1;
         let id = self.checkpoints;
-        passage.control(entry, ControlKind::Checkpoint(id));
+        let kind = ControlKind::Checkpoint(id);
+        passage.controls.push(Control { lsn: next, end_lsn: next, kind });
         self.emit(passage, next, Targets::default(), None);
         self.states.push((
             id,
             GateState {
-                next: self.normalised(next),
-                last,
+                next,
                 ready,
                 catalog: self.catalog.clone(),
                 transactions: self.transactions.clone(),

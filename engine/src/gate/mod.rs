@@ -260,8 +260,8 @@ impl Gate {
         };
         for entry in &chunk.ordered {
             self.note_transactions(&mut passage, chunk.lsn(entry.lsn_offset))?;
-            self.take(entry, &mut passage)?;
             self.take_checkpoint(entry, &mut passage)?;
+            self.take(entry, &mut passage)?;
             if self.catalog.tracked().generation() != generation {
                 let next = self.normalised(chunk.lsn(entry.end_offset));
                 self.cut(&mut passage, entry.number, next)?;

@@ -55,7 +55,6 @@ mod float;
 mod functions;
 mod geometric;
 mod hstore;
-mod hstore_json;
 mod integer;
 mod interval;
 mod isn;

@@ -3,7 +3,6 @@
 use super::array::{array_json, array_text};
 use super::boolean::truth;
 use super::composite::{composite_json, composite_text};
-use super::hstore_json::push_hstore_json;
 use super::json::{push_json_text, push_json_verbatim};
 use super::range::{multirange_text, range_text};
 use super::text_json::push_json_of_text;
@@ -75,8 +74,6 @@ pub(crate) enum JsonForm {
     Verbatim,
     Array,
     Composite,
-    /// `hstore`, which has a cast to JSON of its own.
-    Hstore,
     /// `int2vector`, `oidvector`: an array of the type.
     Vector(Box<TypeRenderer>),
 }
@@ -169,11 +166,6 @@ impl TypeRenderer {
                 scratch.clear();
                 self.text(value, context, scratch)?;
                 push_json_verbatim(out, context.encoding, scratch);
-            }
-            (JsonForm::Hstore, _) => {
-                scratch.clear();
-                self.text(value, context, scratch)?;
-                push_hstore_json(out, context.encoding, scratch);
             }
             (JsonForm::Array, Plan::Array { element, .. }) => {
                 array_json(element, value, context, scratch, out)?;

@@ -30,7 +30,11 @@ pub(super) fn restore(replay: &mut Replay<'_, '_, '_>) -> Result<(), CatalogErro
             page.set_lsn(replay.end);
         }
         if !replay.store.file_mut(block.node).put(block.block, page) {
-            return Err(bad(replay, block, "its block number is beyond any catalog's"));
+            return Err(bad(
+                replay,
+                block,
+                "its block number is beyond any catalog's",
+            ));
         }
         replay.restored |= 1 << block.id;
         replay.store.found(block.node, block.block);
@@ -54,12 +58,15 @@ fn bad(replay: &Replay<'_, '_, '_>, block: &BlockRef<'_>, problem: &'static str)
 fn decode(image: &Image<'_>) -> Result<Page, &'static str> {
     let hole = usize::from(image.hole_bytes);
     let offset = usize::from(image.hole_offset);
-    let wanted = HEAP_PAGE_BYTES.checked_sub(hole).ok_or("its hole is larger than a page")?;
+    let wanted = HEAP_PAGE_BYTES
+        .checked_sub(hole)
+        .ok_or("its hole is larger than a page")?;
     let raw = match image.compression {
         ImageCompression::None => Cow::Borrowed(image.bytes),
         ImageCompression::Pglz => {
             let mut out = Vec::with_capacity(wanted);
-            decompress_pglz(image.bytes, wanted, &mut out).map_err(|_| "its pglz data is damaged")?;
+            decompress_pglz(image.bytes, wanted, &mut out)
+                .map_err(|_| "its pglz data is damaged")?;
             Cow::Owned(out)
         }
         ImageCompression::Lz4 => {
@@ -121,13 +128,19 @@ mod tests {
         assert_eq!(decode(&image(&whole, none, (0, 0))), Ok(page()));
         assert_eq!(decode(&image(&cut, none, hole)), Ok(page()));
         let lz4 = lz4_flex::block::compress(&cut);
-        assert_eq!(decode(&image(&lz4, ImageCompression::Lz4, hole)), Ok(page()));
+        assert_eq!(
+            decode(&image(&lz4, ImageCompression::Lz4, hole)),
+            Ok(page())
+        );
         // A zstd frame of one raw block.
         let mut frame = vec![0x28, 0xB5, 0x2F, 0xFD, 0x20, cut.len() as u8];
         let header = (cut.len() as u32) << 3 | 1;
         frame.extend_from_slice(&header.to_le_bytes()[..3]);
         frame.extend_from_slice(&cut);
-        assert_eq!(decode(&image(&frame, ImageCompression::Zstd, hole)), Ok(page()));
+        assert_eq!(
+            decode(&image(&frame, ImageCompression::Zstd, hole)),
+            Ok(page())
+        );
         for compression in [
             none,
             ImageCompression::Pglz,

@@ -136,7 +136,8 @@ impl<'a> Replay<'_, '_, 'a> {
             return Err(self.malformed("relation map", "unknown operation"));
         }
         let update = RelationMapUpdate::parse(self.record.main);
-        let update = update.map_err(|error: RelationMapError| self.other("relation map", &error))?;
+        let update =
+            update.map_err(|error: RelationMapError| self.other("relation map", &error))?;
         let tablespace = if update.database.is_valid() {
             update.tablespace
         } else {
@@ -291,16 +292,14 @@ impl<'a> Replay<'_, '_, 'a> {
 
     /// The new file of a mapped catalog that the transaction has begun to write to: from here on
     /// it reads the catalog there, while the map still says otherwise.
-    fn pending_map(
-        &self,
-        node: RelFileNode,
-    ) -> Option<(Oid, Oid, RelFileNode)> {
+    fn pending_map(&self, node: RelFileNode) -> Option<(Oid, Oid, RelFileNode)> {
         let catalog = self.store.owner(node)?;
         if !self.store.is_mapped(node.database, catalog) {
             return None;
         }
         let current = if node.database.is_valid() {
-            self.store.mapped_file(node.database, node.tablespace, catalog)
+            self.store
+                .mapped_file(node.database, node.tablespace, catalog)
         } else {
             self.store.shared_file(catalog)
         };
@@ -357,5 +356,7 @@ const LOCK_UPDATED: u8 = 0x60;
 fn offsets(cursor: &mut Cursor<'_>, count: usize) -> Result<Vec<u16>, ShortInput> {
     let bytes = cursor.take(count * 2, "line pointers")?;
     let pairs = bytes.chunks_exact(2);
-    Ok(pairs.map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect())
+    Ok(pairs
+        .map(|pair| u16::from_le_bytes([pair[0], pair[1]]))
+        .collect())
 }

@@ -94,10 +94,7 @@ fn shared(
     Ok((head.to_vec(), data[tail_at..].to_vec()))
 }
 
-fn shared_bytes(
-    data: &mut Cursor<'_>,
-    update: Update,
-) -> Result<(usize, usize), ApplyError> {
+fn shared_bytes(data: &mut Cursor<'_>, update: Update) -> Result<(usize, usize), ApplyError> {
     let mut length = |flag| {
         if update.flags & flag != 0 {
             data.u16("shared length").map(usize::from)
