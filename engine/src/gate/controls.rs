@@ -223,6 +223,8 @@ impl Gate {
             xlog::CHECKPOINT_SHUTDOWN | xlog::END_OF_RECOVERY => {
                 passage.control(entry, ControlKind::AllGone);
                 self.all_gone(record)?;
+                // Those that begin later in this chunk were learned when it was taken.
+                self.learn_tops(passage.chunk, record.lsn);
             }
             xlog::BACKUP_END => {
                 let raw = record.main.get(..8).and_then(|raw| raw.try_into().ok());

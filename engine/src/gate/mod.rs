@@ -241,12 +241,7 @@ impl Gate {
         if self.catalog.tracked().generation() != generation {
             return Ok(Passed::Again(self.join.expected()));
         }
-        for group in &chunk.groups {
-            if group.top.is_valid() {
-                self.transactions.assign(group.xid, group.top);
-                self.catalog.assigned(group.xid, group.top);
-            }
-        }
+        self.learn_tops(chunk, Lsn::INVALID);
         let tops = Tops::of(&chunk.groups, |xid| self.transactions.top_of(xid));
         let mut passage = Passage {
             chunk,
@@ -275,6 +270,16 @@ impl Gate {
         self.emit(&mut passage, chunk.next, Targets::default(), None);
         self.join.passed(chunk);
         Ok(Passed::Whole)
+    }
+
+    /// Learns the tops that the chunk's records behind `after` name.
+    fn learn_tops(&mut self, chunk: &FramedChunk, after: Lsn) {
+        for group in &chunk.groups {
+            if group.top.is_valid() && group.first > after {
+                self.transactions.assign(group.xid, group.top);
+                self.catalog.assigned(group.xid, group.top);
+            }
+        }
     }
 
     fn take(&mut self, entry: &OrderedEntry, passage: &mut Passage<'_>) -> Result<(), GateError> {
