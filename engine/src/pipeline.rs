@@ -127,7 +127,6 @@ pub fn run(
     source: &dyn Source,
     gate: Gate,
     assembler: Assembler,
-    rules: FramingRules,
     options: &PipelineOptions,
     sink: &mut dyn Sink,
     counters: &Counters,
@@ -144,7 +143,7 @@ pub fn run(
     };
     let rules = FramingRules {
         partitions: partitions as u32,
-        ..rules
+        ..gate.rules()
     };
     let planner = Planner::new(gate.expected(), options.end, options.chunk_bytes);
     let deques: Vec<Deque<Task>> = (0..workers).map(|_| Deque::new_lifo()).collect();

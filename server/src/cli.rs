@@ -28,6 +28,8 @@ pub(crate) enum Command {
     Demo(DemoArguments),
     /// Serve the changes of a cluster, beside one of its standbys.
     Serve(ServeArguments),
+    /// Drop the replication slot of a server that is no longer wanted.
+    Decommission(DecommissionArguments),
     /// Decode WAL files offline, from a data directory or base backup, to standard output.
     Decode(DecodeArguments),
 }
@@ -76,6 +78,17 @@ pub(crate) struct DemoArguments {
     /// Transactions to show before going on in silence.
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub(crate) show: u64,
+}
+
+/// `decommission`.
+#[derive(Debug, Args)]
+pub(crate) struct DecommissionArguments {
+    /// Where the slot is, as libpq has it.
+    #[arg(long, value_name = "CONNINFO")]
+    pub(crate) upstream: String,
+    /// The slot to drop.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) slot: String,
 }
 
 /// `serve`.

@@ -6,21 +6,23 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use redostream_engine::assembly::{Assembler, FileSpill};
-use redostream_engine::catalog::Catalog;
 use redostream_engine::catalog::bootstrap::{self, Bootstrap, DataDirectory};
+use redostream_engine::catalog::{Catalog, RelationRegistry};
 use redostream_engine::error::EngineError;
-use redostream_engine::framing::chunk::FramingRules;
 use redostream_engine::gate::{Gate, Selection};
 use redostream_engine::pipeline::{self, Counters, PipelineOptions, StopToken};
 use redostream_engine::source::{
     FileSource, FileSourceOptions, SegmentSize, Source, TimelineChoice,
 };
 use redostream_protocol::render::SessionSettings;
+use redostream_protocol::schema::Database;
+use redostream_protocol::value::{Monetary, TimeZone};
 use redostream_protocol::{Lsn, TimelineId};
 
 use crate::cli::DecodeArguments;
 use crate::exit::Failure;
-use crate::print::Printer;
+use crate::print::{Printer, PrinterOptions};
+use crate::session::TablePattern;
 
 /// Runs the command.
 pub(crate) fn run(arguments: &DecodeArguments) -> Result<(), Failure> {
@@ -32,6 +34,7 @@ pub(crate) fn run(arguments: &DecodeArguments) -> Result<(), Failure> {
     let bootstrap_seconds = begun.elapsed().as_secs_f64();
 
     let relations = catalog.registry().clone();
+    let databases = catalog.databases().unwrap_or_default();
     let gate = gate(arguments, catalog, &directory, &loaded, &source);
     let spill = FileSpill::new(spill_directory(arguments), u64::MAX).map_err(runtime)?;
     let memory = usize::try_from(arguments.memory).unwrap_or(usize::MAX);
@@ -39,13 +42,8 @@ pub(crate) fn run(arguments: &DecodeArguments) -> Result<(), Failure> {
     let stop = StopToken::default();
     let counters = Counters::default();
     let out = std::io::stdout();
-    let settings = SessionSettings::default();
-    let mut printer = Printer::new(arguments.format, loaded.major, settings, relations, out);
-    let rules = FramingRules {
-        format: directory.format(),
-        segment_bytes: loaded.segment_bytes,
-        partitions: 1,
-    };
+    let options = printer_options(arguments, &loaded, relations, databases)?;
+    let mut printer = Printer::new(options, out);
     let options = PipelineOptions {
         decoders: arguments.decoders,
         partitions: arguments.partitions,
@@ -57,7 +55,6 @@ pub(crate) fn run(arguments: &DecodeArguments) -> Result<(), Failure> {
         &*source,
         gate,
         assembler,
-        rules,
         &options,
         &mut printer,
         &counters,
@@ -70,14 +67,51 @@ pub(crate) fn run(arguments: &DecodeArguments) -> Result<(), Failure> {
     }
     result?;
     flushed?;
+    refuse_early_start(arguments, &gate)?;
     if let Some(waits) = gate.waits_for() {
         return Err(not_ready(&gate, &waits));
     }
     Ok(())
 }
 
+fn printer_options(
+    arguments: &DecodeArguments,
+    loaded: &Bootstrap,
+    relations: RelationRegistry,
+    databases: Vec<Database>,
+) -> Result<PrinterOptions, Failure> {
+    let usage = |error: &dyn ToString| Failure::Usage(error.to_string());
+    let zone = TimeZone::named(&arguments.timezone).map_err(|error| usage(&error))?;
+    let monetary = Monetary::named(&arguments.lc_monetary).map_err(|error| usage(&error))?;
+    let patterns = arguments.table.iter().map(|text| TablePattern::parse(text));
+    let tables: Result<Vec<_>, _> = patterns.collect();
+    Ok(PrinterOptions {
+        format: arguments.format,
+        major: loaded.major,
+        system_identifier: loaded.system_identifier,
+        settings: SessionSettings {
+            zone: Arc::new(zone),
+            monetary: Arc::new(monetary),
+        },
+        relations,
+        databases,
+        tables: tables.map_err(|fault| Failure::Usage(fault.message))?,
+    })
+}
+
 fn runtime(error: impl ToString) -> Failure {
     Failure::Runtime(error.to_string())
+}
+
+/// A start before the catalog could be trusted cannot be served.
+fn refuse_early_start(arguments: &DecodeArguments, gate: &Gate) -> Result<(), Failure> {
+    match (arguments.start, gate.consistent_at()) {
+        (Some(start), Some(earliest)) if start < earliest => Err(Failure::Position(format!(
+            "--start {start} lies before {earliest}, where the copied catalog becomes consistent; \
+             everything from there on was printed"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn not_ready(gate: &Gate, waits: &str) -> Failure {

@@ -26,6 +26,7 @@ pub fn run() -> std::process::ExitCode {
     exit::status(match &cli.command {
         cli::Command::Demo(arguments) => demo::run(arguments),
         cli::Command::Serve(arguments) => serve::run(arguments),
+        cli::Command::Decommission(arguments) => serve::decommission(arguments),
         cli::Command::Decode(arguments) => decode::run(arguments),
     })
 }

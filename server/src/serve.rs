@@ -17,7 +17,7 @@ use redostream_protocol::Lsn;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::cli::ServeArguments;
+use crate::cli::{DecommissionArguments, ServeArguments};
 use crate::exit::Failure;
 use crate::live::{Live, LiveProvider, Setting};
 use crate::session::{FileStore, Listeners, SessionOptions, SessionServer};
@@ -39,6 +39,27 @@ pub(crate) fn run(arguments: &ServeArguments) -> Result<(), Failure> {
     let result = runtime.block_on(serve(arguments));
     runtime.shutdown_timeout(Duration::from_secs(2));
     result
+}
+
+/// Drops the slot of a server that is no longer wanted.
+pub(crate) fn decommission(arguments: &DecommissionArguments) -> Result<(), Failure> {
+    let conninfo =
+        Conninfo::parse(&arguments.upstream).map_err(|error| Failure::Usage(error.to_string()))?;
+    let tokio = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    tokio.map_err(runtime)?.block_on(async {
+        let mut connection = Connection::open(&conninfo, Purpose::Replication)
+            .await
+            .map_err(runtime)?;
+        connection
+            .drop_slot(&arguments.slot)
+            .await
+            .map_err(runtime)?;
+        connection.close().await;
+        println!("replication slot \"{}\" dropped", arguments.slot);
+        Ok(())
+    })
 }
 
 fn runtime(error: impl ToString) -> Failure {
@@ -246,6 +267,14 @@ async fn prepare(
     let identity = connection.identify_system().await.map_err(runtime)?;
     check_cluster(&directory, &identity)?;
     connection.check_wal_level().await.map_err(runtime)?;
+    let streamed = connection.segment_size().await.map_err(runtime)?.bytes();
+    let ours = u64::from(directory.control().segment_bytes);
+    if streamed != ours {
+        return Err(Failure::Runtime(format!(
+            "the upstream's WAL segments have {streamed} bytes, those of {} {ours}",
+            directory.root().display()
+        )));
+    }
     // The slot first: what it keeps is there when the files have been read.
     if let Some(slot) = &arguments.slot {
         let made = connection

@@ -113,14 +113,11 @@ fn frame_all(bytes: &[u8], format: &'static WalFormat, chunk: u64) -> (u64, Lsn,
             end: Lsn(to),
         };
         let framed = frame(bytes, rules, span);
-        if let (Some(first), Some((next, last))) = (framed.first, expected) {
-            if first.lsn != next || first.prev != last {
-                return (
-                    records,
-                    next,
-                    Stop::Bad(FrameError::StrayContinuation(first.lsn)),
-                );
-            }
+        if let (Some(first), Some((next, last))) = (framed.first, expected)
+            && (first.lsn != next || first.prev != last)
+        {
+            let stray = FrameError::StrayContinuation(first.lsn);
+            return (records, next, Stop::Bad(stray));
         }
         records += framed.records;
         if framed.first.is_some() {

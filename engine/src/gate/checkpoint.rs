@@ -47,6 +47,7 @@ impl Gate {
             join,
             checkpoints: 0,
             ready: Some(state.ready),
+            consistent_at: None,
             checkpoint_wanted: false,
             states: Vec::new(),
             segment_bytes,

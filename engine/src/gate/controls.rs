@@ -40,6 +40,7 @@ impl Gate {
         };
         readiness.reached(lsn)?;
         if !was_consistent && readiness.is_consistent() {
+            self.consistent_at = readiness.consistent_at();
             let whole = self.catalog.consistent();
             whole.map_err(|error| GateError::Catalog { lsn, error })?;
         }

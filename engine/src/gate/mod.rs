@@ -27,7 +27,7 @@ use crate::catalog::bootstrap::readiness::{ConsistencyError, Readiness};
 use crate::catalog::{Catalog, CatalogError};
 use crate::decoding::merge::Tops;
 use crate::decoding::task::{Targets, TaskOutput};
-use crate::framing::chunk::{FrameError, FramedChunk};
+use crate::framing::chunk::{FrameError, FramedChunk, FramingRules};
 use crate::framing::format::WalFormat;
 use crate::framing::partition::{OrderedEntry, OrderedKind};
 use crate::framing::record::{Record, RecordError};
@@ -150,6 +150,7 @@ pub struct Gate {
     join: join::Join,
     checkpoints: u64,
     ready: Option<Lsn>,
+    consistent_at: Option<Lsn>,
     checkpoint_wanted: bool,
     states: Vec<(u64, GateState)>,
     segment_bytes: u64,
@@ -204,6 +205,7 @@ impl Gate {
             join: join::Join::at(start),
             checkpoints: 0,
             ready: None,
+            consistent_at: None,
             checkpoint_wanted: true,
             states: Vec::new(),
             segment_bytes,
@@ -219,6 +221,16 @@ impl Gate {
     /// The seam between chunks.
     pub const fn join_mut(&mut self) -> &mut join::Join {
         &mut self.join
+    }
+
+    /// What framing has to know, with one partition.
+    #[must_use]
+    pub const fn rules(&self) -> FramingRules {
+        FramingRules {
+            format: self.format,
+            segment_bytes: self.segment_bytes,
+            partitions: 1,
+        }
     }
 
     /// The catalog.
@@ -314,6 +326,12 @@ impl Gate {
         self.readiness
             .as_ref()
             .is_some_and(|readiness| readiness.skips(top))
+    }
+
+    /// Where the catalog became trustworthy, as far as that is still remembered.
+    #[must_use]
+    pub fn consistent_at(&self) -> Option<Lsn> {
+        self.consistent_at
     }
 
     /// What C waits for, in one line; none once it is reached.

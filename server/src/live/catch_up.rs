@@ -132,9 +132,8 @@ fn run(
     let source = &*live.setting.source;
     let mut sink = ChannelSink { sender };
     let counters = Counters::default();
-    let rules = live.setting.rules();
     pipeline::run(
-        source, gate, assembler, rules, &options, &mut sink, &counters, stop,
+        source, gate, assembler, &options, &mut sink, &counters, stop,
     )
     .0
 }

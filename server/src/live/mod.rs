@@ -21,7 +21,6 @@ use redostream_engine::catalog::RelationRegistry;
 use redostream_engine::error::EngineError;
 use redostream_engine::feed::Feed;
 use redostream_engine::feed::block::Block;
-use redostream_engine::framing::chunk::FramingRules;
 use redostream_engine::framing::format::WalFormat;
 use redostream_engine::gate::{Gate, Selection};
 use redostream_engine::pipeline::{self, Counters, PipelineOptions, RestartPoint, Sink, StopToken};
@@ -51,14 +50,6 @@ pub(crate) struct Setting {
 }
 
 impl Setting {
-    fn rules(&self) -> FramingRules {
-        FramingRules {
-            format: self.format,
-            segment_bytes: self.segment_bytes,
-            partitions: 1,
-        }
-    }
-
     pub(crate) fn selection(&self, start: Lsn) -> Selection {
         Selection {
             databases: self.databases.clone(),
@@ -128,7 +119,6 @@ impl Live {
             &*setting.source,
             gate,
             assembler,
-            setting.rules(),
             &options,
             &mut sink,
             &self.counters,

@@ -13,6 +13,9 @@ use super::Live;
 use super::reader::LiveReader;
 use crate::session::{BoxFuture, Opened, StartRequest, StatusSnapshot, StreamProvider};
 
+/// 2000-01-01 00:00 UTC in microseconds since 1970.
+const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
+
 /// The provider; shared by all sessions.
 pub(crate) struct LiveProvider(pub(crate) Arc<Live>);
 
@@ -75,7 +78,10 @@ impl StreamProvider for LiveProvider {
     }
 
     fn timeline(&self) -> TimelineId {
-        self.0.setting.source.timeline_at(self.0.released())
+        match &self.0.setting.received {
+            Some(received) if received.timeline() != TimelineId(0) => received.timeline(),
+            _ => self.0.setting.source.timeline_at(self.0.released()),
+        }
     }
 
     fn ready(&self) -> Option<Position> {
@@ -123,6 +129,14 @@ impl StreamProvider for LiveProvider {
             (_, _, Some(_)) => "ready",
             (_, _, None) => "starting",
         };
+        let mut waiting_for: Vec<String> = live.waits_for.lock().clone().into_iter().collect();
+        if let Some(received) = received
+            && !received.is_connected()
+        {
+            let times = received.reconnects();
+            waiting_for.push(format!("the upstream (connection lost {times} times)"));
+        }
+        let heard_us = received.map_or(0, |received| received.last_message_us());
         let stages = STAGES.iter().zip(&counters.busy_ns).map(|(name, busy)| {
             let busy = busy.load(Ordering::Relaxed) as f64 / 1e9;
             ((*name).to_owned(), busy, 0.0)
@@ -134,7 +148,12 @@ impl StreamProvider for LiveProvider {
             decoded,
             released,
             lag_bytes: source_end.bytes_since(released),
-            waiting_for: live.waits_for.lock().clone().into_iter().collect(),
+            waiting_for,
+            source_time_us: if heard_us == 0 {
+                0
+            } else {
+                heard_us - POSTGRES_EPOCH_US
+            },
             stages: stages.collect(),
             ..StatusSnapshot::default()
         }

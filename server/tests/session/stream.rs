@@ -256,12 +256,15 @@ pub(crate) fn enlarge(unit: &mut Unit, bytes: usize) {
     change.relation = 1;
 }
 
+/// What a filter makes of an event.
+type Rewrite<'a> = dyn Fn(&Change, &Unit) -> Option<Vec<u8>> + 'a;
+
 /// What should be sent: every event with its position.
 pub(crate) fn expected(
     units: &[Unit],
     start: Start,
     until: Option<Until>,
-    filter: Option<&dyn Fn(&Change, &Unit) -> Option<Vec<u8>>>,
+    filter: Option<&Rewrite<'_>>,
 ) -> Vec<(Position, Vec<u8>)> {
     let mut out = Vec::new();
     let wanted = |at: &Position| start.admits(at) && until.is_none_or(|until| until.admits(at));
