@@ -151,7 +151,10 @@ pub fn parse_lsn(text: &str) -> Result<u64> {
 }
 
 fn unhex(text: &str) -> Result<Vec<u8>> {
-    ensure!(text.len().is_multiple_of(2), "odd number of hexadecimal digits");
+    ensure!(
+        text.len().is_multiple_of(2),
+        "odd number of hexadecimal digits"
+    );
     text.as_bytes()
         .chunks_exact(2)
         .map(|pair| {
