@@ -3,14 +3,19 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::error::ClientError;
 use crate::options::Tls;
+
+/// A server that has not answered by then counts as unreachable.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection, whatever is below it.
 pub(crate) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -26,7 +31,16 @@ pub(crate) async fn connect(
         server: address.to_owned(),
         problem: error.to_string(),
     };
-    let stream = TcpStream::connect(address).await.map_err(failed)?;
+    let slow = |_| {
+        failed(io::Error::other(format!(
+            "no answer within {CONNECT_TIMEOUT:?}"
+        )))
+    };
+    let connecting = TcpStream::connect(address);
+    let stream = timeout(CONNECT_TIMEOUT, connecting)
+        .await
+        .map_err(slow)?
+        .map_err(failed)?;
     stream.set_nodelay(true).map_err(failed)?;
     let Some(config) = tls else {
         return Ok(Box::new(stream));
@@ -34,7 +48,11 @@ pub(crate) async fn connect(
     let host = host_of(address).to_owned();
     let name = ServerName::try_from(host).map_err(|error| failed(io::Error::other(error)))?;
     let connector = tokio_rustls::TlsConnector::from(Arc::clone(config));
-    let encrypted = connector.connect(name, stream).await.map_err(failed)?;
+    let greeting = connector.connect(name, stream);
+    let encrypted = timeout(CONNECT_TIMEOUT, greeting)
+        .await
+        .map_err(slow)?
+        .map_err(failed)?;
     Ok(Box::new(encrypted))
 }
 
@@ -54,7 +72,9 @@ pub(crate) fn tls_config(tls: &Tls) -> Result<Arc<rustls::ClientConfig>, ClientE
         .map_err(|error| usage(&tls.authorities, &error))?;
     for certificate in authorities {
         let certificate = certificate.map_err(|error| usage(&tls.authorities, &error))?;
-        roots.add(certificate).map_err(|error| usage(&tls.authorities, &error))?;
+        roots
+            .add(certificate)
+            .map_err(|error| usage(&tls.authorities, &error))?;
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider)
@@ -68,8 +88,7 @@ pub(crate) fn tls_config(tls: &Tls) -> Result<Arc<rustls::ClientConfig>, ClientE
                 .map_err(|error| usage(certificate, &error))?
                 .collect();
             let chain = chain.map_err(|error| usage(certificate, &error))?;
-            let key_der =
-                PrivateKeyDer::from_pem_file(key).map_err(|error| usage(key, &error))?;
+            let key_der = PrivateKeyDer::from_pem_file(key).map_err(|error| usage(key, &error))?;
             builder
                 .with_client_auth_cert(chain, key_der)
                 .map_err(|error| usage(certificate, &error))?

@@ -33,16 +33,24 @@ impl Control {
         token: Option<&str>,
         tls: Option<&Tls>,
     ) -> Result<Self, ClientError> {
-        let failed = |problem: String| ClientError::Connect { server: server.to_owned(), problem };
+        let failed = |problem: String| ClientError::Connect {
+            server: server.to_owned(),
+            problem,
+        };
         let scheme = if tls.is_some() { "https" } else { "http" };
         let mut endpoint = Endpoint::from_shared(format!("{scheme}://{server}"))
             .map_err(|error| ClientError::Usage(format!("server address `{server}`: {error}")))?
             .connect_timeout(CONNECT_TIMEOUT);
         if let Some(tls) = tls {
             let config = tls_config(tls, server)?;
-            endpoint = endpoint.tls_config(config).map_err(|error| failed(cause(&error)))?;
+            endpoint = endpoint
+                .tls_config(config)
+                .map_err(|error| failed(cause(&error)))?;
         }
-        let channel = endpoint.connect().await.map_err(|error| failed(cause(&error)))?;
+        let channel = endpoint
+            .connect()
+            .await
+            .map_err(|error| failed(cause(&error)))?;
         Ok(Control {
             client: ControlClient::new(channel),
             server: server.to_owned(),
@@ -59,8 +67,9 @@ impl Control {
     fn request<T>(&self, message: T) -> Result<tonic::Request<T>, ClientError> {
         let mut request = tonic::Request::new(message);
         if let Some(token) = &self.token {
-            let value = MetadataValue::try_from(format!("Bearer {token}"))
-                .map_err(|_| ClientError::Usage("the token has characters it cannot have".into()))?;
+            let value = MetadataValue::try_from(format!("Bearer {token}")).map_err(|_| {
+                ClientError::Usage("the token has characters it cannot have".into())
+            })?;
             request.metadata_mut().insert("authorization", value);
         }
         Ok(request)
@@ -96,7 +105,10 @@ impl Control {
         let request = self.request(OpenSessionRequest {
             name: options.name.clone().unwrap_or_default(),
             from: from.to_owned(),
-            until: options.until.map(|until| until.to_string()).unwrap_or_default(),
+            until: options
+                .until
+                .map(|until| until.to_string())
+                .unwrap_or_default(),
             databases: options.databases.clone(),
             tables: options.tables.clone(),
             exclude_tables: options.exclude_tables.clone(),
@@ -109,14 +121,18 @@ impl Control {
             client_version: env!("CARGO_PKG_VERSION").to_owned(),
         })?;
         let reply = self.client.open_session(request).await;
-        reply.map(tonic::Response::into_inner).map_err(|status| self.refused(&status))
+        reply
+            .map(tonic::Response::into_inner)
+            .map_err(|status| self.refused(&status))
     }
 
     /// How far everything is.
     pub async fn status(&mut self) -> Result<StatusReply, ClientError> {
         let request = self.request(StatusRequest {})?;
         let reply = self.client.status(request).await;
-        reply.map(tonic::Response::into_inner).map_err(|status| self.refused(&status))
+        reply
+            .map(tonic::Response::into_inner)
+            .map_err(|status| self.refused(&status))
     }
 
     /// Whether a place could be served.
@@ -126,9 +142,14 @@ impl Control {
         system_identifier: Option<u64>,
     ) -> Result<ProbeReply, ClientError> {
         let system_identifier = system_identifier.unwrap_or(0);
-        let request = self.request(ProbeRequest { from: from.to_owned(), system_identifier })?;
+        let request = self.request(ProbeRequest {
+            from: from.to_owned(),
+            system_identifier,
+        })?;
         let reply = self.client.probe(request).await;
-        reply.map(tonic::Response::into_inner).map_err(|status| self.refused(&status))
+        reply
+            .map(tonic::Response::into_inner)
+            .map_err(|status| self.refused(&status))
     }
 
     /// The structure of a table, as JSON.
@@ -144,19 +165,25 @@ impl Control {
             database: database.to_owned(),
         })?;
         let reply = self.client.describe(request).await;
-        reply.map(|reply| reply.into_inner().table_json).map_err(|status| self.refused(&status))
+        reply
+            .map(|reply| reply.into_inner().table_json)
+            .map_err(|status| self.refused(&status))
     }
 
     /// The durable names.
     pub async fn subscriptions(&mut self) -> Result<Vec<SubscriptionInfo>, ClientError> {
         let request = self.request(ListSubscriptionsRequest {})?;
         let reply = self.client.list_subscriptions(request).await;
-        reply.map(|reply| reply.into_inner().subscriptions).map_err(|status| self.refused(&status))
+        reply
+            .map(|reply| reply.into_inner().subscriptions)
+            .map_err(|status| self.refused(&status))
     }
 
     /// Forgets a durable name.
     pub async fn drop_subscription(&mut self, name: &str) -> Result<(), ClientError> {
-        let request = self.request(DropSubscriptionRequest { name: name.to_owned() })?;
+        let request = self.request(DropSubscriptionRequest {
+            name: name.to_owned(),
+        })?;
         let reply = self.client.drop_subscription(request).await;
         reply.map(drop).map_err(|status| self.refused(&status))
     }

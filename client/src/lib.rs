@@ -32,4 +32,4 @@ pub use error::ClientError;
 pub use options::{Compression, Options, Tls};
 pub use redostream_protocol as protocol;
 pub use session::Delivery;
-pub use subscription::{Change, Subscription, Totals, Transaction};
+pub use subscription::{Change, OnTrouble, Subscription, Totals, Transaction};

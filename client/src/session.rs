@@ -1,19 +1,22 @@
 //! One session: from opening it to its end or the first thing that goes wrong.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use redostream_protocol::control::Start;
+use redostream_protocol::event::TransactionHeader;
 use redostream_protocol::schema::{Relation, RelationVersion};
 use redostream_protocol::wire::limits::{JOINER_FRAMES_MAX, RELATION_BYTES_MAX};
 use redostream_protocol::wire::parts::PartCollector;
 use redostream_protocol::wire::{
-    Ack, BlockSummary, Bye, CheckError, Credit, DataHead, End, Heartbeat, Hello, Joiner, Notice, OrderedCheck,
-    RelationPart, WireError, check, header,
+    Ack, BlockSummary, Bye, CheckError, Credit, DataHead, End, Heartbeat, Hello, Joiner, Notice,
+    OrderedCheck, RelationPart, WireError, check, header,
 };
 use redostream_protocol::{Lsn, Position};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::connection::{host_of, tls_config};
 use crate::control::Control;
@@ -23,6 +26,10 @@ use crate::stripe::{self, ARRIVALS_MAX, Arrival, Item, Join, Writer};
 
 /// What a session gives, in order.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every delivery is a block"
+)]
 pub enum Delivery {
     /// Checked events.
     Block {
@@ -59,6 +66,8 @@ pub(crate) struct Session {
     pub(crate) system_identifier: u64,
     pub(crate) server: String,
     pub(crate) wire_bytes: u64,
+    /// Why a connection ended, and until when the others may go on.
+    failure: Option<(ClientError, Instant)>,
     tasks: JoinSet<()>,
 }
 
@@ -75,15 +84,24 @@ impl Session {
         let mut control = Control::connect(server, token, options.tls.as_ref()).await?;
         let reply = control.open_session(options, from, instance).await?;
         let bad = |what: &'static str| ClientError::Wire(WireError::Invalid(what));
-        let session = reply.session.as_slice().try_into().map_err(|_| bad("session id"))?;
-        let token = reply.token.as_slice().try_into().map_err(|_| bad("session token"))?;
+        let session = reply
+            .session
+            .as_slice()
+            .try_into()
+            .map_err(|_| bad("session id"))?;
+        let token = reply
+            .token
+            .as_slice()
+            .try_into()
+            .map_err(|_| bad("session token"))?;
         let tls = match (&options.tls, reply.data_tls) {
             (Some(tls), true) => Some(tls_config(tls)?),
-            (Some(_), false) => {
-                let problem = "TLS is asked for, but its data connections are not encrypted";
+            (None, false) => None,
+            (Some(_), false) => return Err(bad("unencrypted data connections")),
+            (None, true) => {
+                let problem = "its data connections are encrypted; give the authorities' file";
                 return Err(ClientError::Usage(format!("{server}: {problem}")));
             }
-            (None, _) => None,
         };
         if reply.data_addresses.is_empty() {
             return Err(bad("a session without data addresses"));
@@ -99,8 +117,18 @@ impl Session {
                 address.clone()
             };
             let version = header::VERSION;
-            let hello = Hello { version_min: version, version_max: version, stripe, session, token };
-            let join = Join { address, tls: tls.clone(), hello };
+            let hello = Hello {
+                version_min: version,
+                version_max: version,
+                stripe,
+                session,
+                token,
+            };
+            let join = Join {
+                address,
+                tls: tls.clone(),
+                hello,
+            };
             writers.push(stripe::start(&join, sender.clone(), &mut tasks).await?);
         }
         let start = match (reply.start_position.parse(), reply.start_lsn.parse()) {
@@ -123,6 +151,7 @@ impl Session {
             system_identifier: reply.system_identifier,
             server: server.to_owned(),
             wire_bytes: 0,
+            failure: None,
             tasks,
         };
         session.grant().await;
@@ -156,11 +185,46 @@ impl Session {
                 server: self.server.clone(),
                 problem: "all connections are closed".to_owned(),
             };
-            let arrival = self.arrivals.recv().await.ok_or_else(closed)??;
-            let Arrival { sequence, cost, wire_bytes, item } = arrival;
-            self.wire_bytes += wire_bytes;
-            self.joiner.push(sequence, item, cost)?;
+            let arrival = match &self.failure {
+                None => self.arrivals.recv().await,
+                Some((_, deadline)) => {
+                    let arrival = tokio::time::timeout_at(*deadline, self.arrivals.recv()).await;
+                    arrival.unwrap_or_default()
+                }
+            };
+            match arrival {
+                Some(Ok(Arrival {
+                    sequence,
+                    cost,
+                    wire_bytes,
+                    item,
+                })) => {
+                    self.wire_bytes += wire_bytes;
+                    self.joiner.push(sequence, item, cost)?;
+                }
+                Some(Err(error)) => self.fail(error),
+                None => {
+                    let failure = self.failure.take();
+                    return Err(failure.map_or_else(closed, |(error, _)| error));
+                }
+            }
         }
+    }
+
+    /// Remembers why a connection ended. The others may still hold what comes before, or the
+    /// session's end, or the reason that the server gave: they have a moment to bring it.
+    fn fail(&mut self, error: ClientError) {
+        let deadline = Instant::now() + LAST_WORDS;
+        match &mut self.failure {
+            None => self.failure = Some((error, deadline)),
+            Some((held, _)) if matches!(held, ClientError::Lost { .. }) => *held = error,
+            Some(_) => {}
+        }
+    }
+
+    /// The transaction that is under way, if one is.
+    pub(crate) fn open_transaction(&self) -> Option<&Arc<TransactionHeader>> {
+        self.check.open()
     }
 
     fn take(&mut self, item: Item) -> Result<Option<Delivery>, ClientError> {
@@ -196,9 +260,12 @@ impl Session {
         };
         if summary.events > 0 {
             if (head.first, head.last) != (summary.first, summary.last) {
-                let problem = "its events are at other places";
-                let (first, last) = (head.first, head.last);
-                return Err(CheckError::Head { first, last, problem }.into());
+                return Err(CheckError::Head {
+                    first: head.first,
+                    last: head.last,
+                    problem: "its events stand at other positions",
+                }
+                .into());
             }
             let relations = &self.relations;
             self.check.push(&summary, |version| {
@@ -206,7 +273,11 @@ impl Session {
                 Some(known.columns.len())
             })?;
         }
-        Ok(Some(Delivery::Block { head, events, summary }))
+        Ok(Some(Delivery::Block {
+            head,
+            events,
+            summary,
+        }))
     }
 
     fn take_relation(&mut self, part: &RelationPart) -> Result<Option<Delivery>, ClientError> {
@@ -227,7 +298,9 @@ impl Session {
 
     async fn grant(&mut self) {
         self.granted = self.consumed + self.window;
-        let credit = Credit { granted: self.granted };
+        let credit = Credit {
+            granted: self.granted,
+        };
         for writer in &self.writers {
             if writer.send(&credit).await {
                 return;
@@ -250,16 +323,26 @@ impl Session {
         for writer in std::mem::take(&mut self.writers) {
             writer.send(&Bye).await;
         }
-        // Writers end when their senders are gone; readers when the server closes.
-        self.arrivals.close();
-        let done = async { while self.tasks.join_next().await.is_some() {} };
-        let _ = tokio::time::timeout(std::time::Duration::from_millis(500), done).await;
+        // Writers end when their senders are gone; readers when the server closes. What still comes
+        // is taken off the connections: closing one that holds unread bytes would reset it, and
+        // the server might never see the last acknowledgement.
+        let done = async {
+            while self.arrivals.recv().await.is_some() {}
+            while self.tasks.join_next().await.is_some() {}
+        };
+        let _ = tokio::time::timeout(Duration::from_millis(500), done).await;
     }
 }
 
+/// How long the other connections may go on after one has ended.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 /// Relation versions of one stream.
 const RELATIONS_MAX: usize = 16 << 20;
 
 fn bracketed(host: &str) -> String {
-    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
+    if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host.to_owned()
+    }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use redostream_protocol::wire::limits::FRAME_BYTES_MAX;
 use redostream_protocol::wire::{
-    BlockSummary, Data, End, Fault, Frame, FrameKind, FrameReader, Heartbeat, Hello, Notice, Ping,
-    RelationPart, Welcome, WireError, check, credit, header, push_frame,
+    BlockSummary, Data, End, Fault, Frame, FrameKind, FrameReader, HEADER_BYTES, Heartbeat, Hello,
+    Notice, Ping, RelationPart, Welcome, WireError, check, credit, header, push_frame,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
@@ -25,7 +25,9 @@ const READ_BYTES: usize = 128 * 1024;
 /// A numbered frame, taken apart.
 pub(crate) struct Arrival {
     pub(crate) sequence: u64,
+    /// What it takes of the credit.
     pub(crate) cost: u64,
+    /// Its bytes on the wire.
     pub(crate) wire_bytes: u64,
     pub(crate) item: Item,
 }
@@ -67,15 +69,27 @@ pub(crate) async fn start(
     arrivals: mpsc::Sender<Result<Arrival, ClientError>>,
     tasks: &mut tokio::task::JoinSet<()>,
 ) -> Result<Writer, ClientError> {
-    let lost = |problem: String| ClientError::Lost { server: join.address.clone(), problem };
+    let lost = |problem: String| ClientError::Lost {
+        server: join.address.clone(),
+        problem,
+    };
     let mut socket = connection::connect(&join.address, join.tls.as_ref()).await?;
     let mut bytes = Vec::new();
     push_frame(&mut bytes, 0, &join.hello);
-    socket.write_all(&bytes).await.map_err(|error| lost(error.to_string()))?;
-    socket.flush().await.map_err(|error| lost(error.to_string()))?;
+    socket
+        .write_all(&bytes)
+        .await
+        .map_err(|error| lost(error.to_string()))?;
+    socket
+        .flush()
+        .await
+        .map_err(|error| lost(error.to_string()))?;
     let mut reader = FrameReader::new(FRAME_BYTES_MAX);
     let (read, write) = tokio::io::split(socket);
-    let mut read = Reading { read, server: join.address.clone() };
+    let mut read = Reading {
+        read,
+        server: join.address.clone(),
+    };
     let first = read.frame(&mut reader, Duration::from_secs(10)).await?;
     if first.header.kind == FrameKind::Error {
         return Err(ClientError::Fault(first.decode::<Fault>()?));
@@ -129,7 +143,10 @@ impl Reading {
             if let Some(frame) = reader.pop()? {
                 return Ok(frame);
             }
-            let lost = |problem: String| ClientError::Lost { server: self.server.clone(), problem };
+            let lost = |problem: String| ClientError::Lost {
+                server: self.server.clone(),
+                problem,
+            };
             let reading = self.read.read_buf(reader.buffer(READ_BYTES));
             match tokio::time::timeout(timeout, reading).await {
                 Ok(Ok(0)) => return Err(lost("it was closed".to_owned())),
@@ -187,9 +204,20 @@ fn take_apart(frame: &Frame) -> Result<Option<Arrival>, ClientError> {
             Item::Fault(fault)
         }
         FrameKind::Ping => return Ok(None),
-        found => return Err(WireError::Unexpected { found, wanted: "a frame of the server" }.into()),
+        found => {
+            return Err(WireError::Unexpected {
+                found,
+                wanted: "a frame of the server",
+            }
+            .into());
+        }
     };
     let cost = credit::cost(payload_bytes, raw_bytes);
-    let wire_bytes = (header::HEADER_BYTES + payload_bytes) as u64;
-    Ok(Some(Arrival { sequence: frame.header.sequence, cost, wire_bytes, item }))
+    let wire_bytes = (HEADER_BYTES + payload_bytes) as u64;
+    Ok(Some(Arrival {
+        sequence: frame.header.sequence,
+        cost,
+        wire_bytes,
+        item,
+    }))
 }

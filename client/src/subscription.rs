@@ -9,7 +9,7 @@ use redostream_protocol::control::Start;
 use redostream_protocol::cursor::Cursor;
 use redostream_protocol::event::{Event, EventKind, TransactionHeader};
 use redostream_protocol::schema::{Relation, RelationVersion};
-use redostream_protocol::wire::{End, FaultCode};
+use redostream_protocol::wire::{End, EndReason, Fault, FaultCode};
 use redostream_protocol::{Lsn, Position, TimelineId};
 
 use crate::error::ClientError;
@@ -18,6 +18,9 @@ use crate::session::{Delivery, Session};
 
 /// The first wait between two attempts.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
+
+/// Is told of every failed attempt and the wait that follows.
+pub type OnTrouble = Box<dyn FnMut(&ClientError, Duration) + Send>;
 
 /// What has been counted since the subscription was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,14 +87,14 @@ pub struct Subscription {
     last: Option<Position>,
     released: Lsn,
     received: Lsn,
-    acknowledged: Option<Position>,
     ended: Option<End>,
     totals: Totals,
     queue: VecDeque<Change>,
     open: Option<Arc<TransactionHeader>>,
     attempts: u32,
+    sessions: u64,
     server: usize,
-    on_trouble: Option<Box<dyn FnMut(&ClientError, Duration) + Send>>,
+    on_trouble: Option<OnTrouble>,
 }
 
 impl Subscription {
@@ -105,7 +108,7 @@ impl Subscription {
     /// follows.
     pub async fn open_with(
         options: Options,
-        on_trouble: Option<Box<dyn FnMut(&ClientError, Duration) + Send>>,
+        on_trouble: Option<OnTrouble>,
     ) -> Result<Self, ClientError> {
         if options.servers.is_empty() {
             return Err(ClientError::Usage("no server is given".to_owned()));
@@ -113,7 +116,10 @@ impl Subscription {
         if !(1..=32).contains(&options.streams) {
             return Err(ClientError::Usage("streams must be 1 to 32".to_owned()));
         }
-        let from = options.from.map(|from| from.to_string()).unwrap_or_default();
+        let from = options
+            .from
+            .map(|from| from.to_string())
+            .unwrap_or_default();
         let mut subscription = Subscription {
             options,
             session: None,
@@ -122,12 +128,12 @@ impl Subscription {
             last: None,
             released: Lsn::INVALID,
             received: Lsn::INVALID,
-            acknowledged: None,
             ended: None,
             totals: Totals::default(),
             queue: VecDeque::new(),
             open: None,
             attempts: 0,
+            sessions: 0,
             server: 0,
             on_trouble,
         };
@@ -162,8 +168,14 @@ impl Subscription {
     /// What has been counted.
     #[must_use]
     pub fn totals(&self) -> Totals {
-        let under_way = self.session.as_ref().map_or(0, |session| session.wire_bytes);
-        Totals { wire_bytes: self.totals.wire_bytes + under_way, ..self.totals }
+        let under_way = self
+            .session
+            .as_ref()
+            .map_or(0, |session| session.wire_bytes);
+        Totals {
+            wire_bytes: self.totals.wire_bytes + under_way,
+            ..self.totals
+        }
     }
 
     /// The cluster that is subscribed to.
@@ -190,7 +202,8 @@ impl Subscription {
         !self.queue.is_empty() || self.session.as_ref().is_some_and(Session::has_more)
     }
 
-    /// The next checked block, or other news; none once everything asked for has arrived.
+    /// The next checked block, or other news; none once everything asked for has arrived. A call
+    /// that is given up half-way may lose what it was about to give.
     pub async fn next_delivery(&mut self) -> Result<Option<Delivery>, ClientError> {
         loop {
             if self.ended.is_some() {
@@ -203,6 +216,13 @@ impl Subscription {
                 continue;
             };
             match session.next().await {
+                Ok(Delivery::End(End {
+                    reason: EndReason::ServerStopping,
+                    ..
+                })) => {
+                    let fault = Fault::new(FaultCode::Stopping, "the server stops");
+                    self.recover(ClientError::Fault(fault)).await?;
+                }
                 Ok(delivery) => {
                     self.note(&delivery);
                     return Ok(Some(delivery));
@@ -212,10 +232,21 @@ impl Subscription {
         }
     }
 
+    /// Notes that everything before `released` is here, the open transaction's rest aside.
+    fn release(&mut self, released: Lsn) {
+        let open = self.session.as_ref().and_then(Session::open_transaction);
+        let bound = open.map_or(Lsn::MAX, |open| open.commit_lsn);
+        self.released = self.released.max(released.min(bound));
+    }
+
     fn note(&mut self, delivery: &Delivery) {
         self.attempts = 0;
         match delivery {
-            Delivery::Block { head, events, summary } => {
+            Delivery::Block {
+                head,
+                events,
+                summary,
+            } => {
                 self.totals.transactions += summary.transactions;
                 self.totals.events += summary.events;
                 self.totals.rows += summary.rows;
@@ -223,13 +254,17 @@ impl Subscription {
                 if summary.events > 0 {
                     self.last = Some(summary.last);
                 }
-                self.released = self.released.max(head.wal_end);
+                // What is released may still be under way; only a heartbeat says that it is here.
+                self.received = self.received.max(head.wal_end);
             }
             Delivery::Heartbeat(heartbeat) => {
-                self.released = self.released.max(heartbeat.released);
+                self.release(heartbeat.released);
                 self.received = self.received.max(heartbeat.received);
             }
-            Delivery::End(end) => self.ended = Some(*end),
+            Delivery::End(end) => {
+                self.release(end.released);
+                self.ended = Some(*end);
+            }
             Delivery::Notice(_) | Delivery::Relation(_) => {}
         }
     }
@@ -317,13 +352,31 @@ impl Subscription {
     /// Tells the server that everything up to `position` is safe; a named subscription begins
     /// after it next time.
     pub async fn acknowledge(&mut self, position: Position) -> Result<(), ClientError> {
-        self.acknowledged = Some(position);
         let caught_up = self.last.is_none_or(|last| position >= last);
-        let released = if caught_up { self.released } else { Lsn::INVALID };
+        let released = if caught_up {
+            self.released
+        } else {
+            Lsn::INVALID
+        };
         if let Some(session) = &self.session {
             session.acknowledge(position, released).await;
         }
         Ok(())
+    }
+
+    /// Tells the server that everything received so far is safe.
+    pub async fn acknowledge_received(&mut self) {
+        let position = self.last.unwrap_or_default();
+        if let Some(session) = &self.session {
+            session.acknowledge(position, self.released).await;
+        }
+    }
+
+    /// Sessions opened so far. Each numbers its relations anew, and its first block may begin
+    /// inside a transaction.
+    #[must_use]
+    pub const fn sessions(&self) -> u64 {
+        self.sessions
     }
 
     /// Ends the subscription; the server keeps a name's acknowledged position.
@@ -350,16 +403,15 @@ impl Subscription {
             return Err(error);
         }
         self.totals.reconnects += 1;
-        self.wait(&error).await;
+        self.wait(&error, true).await;
         Ok(())
     }
 
-    async fn wait(&mut self, error: &ClientError) {
+    async fn wait(&mut self, error: &ClientError, pausing: bool) {
         let factor = 1_u32 << self.attempts.min(10);
         self.attempts += 1;
         let pause = (BACKOFF_MIN * factor).min(self.options.backoff_max);
-        // Another server is tried at once; only a full round waits.
-        let pause = if self.server == 0 { pause } else { Duration::ZERO };
+        let pause = if pausing { pause } else { Duration::ZERO };
         if let Some(tell) = &mut self.on_trouble {
             tell(error, pause);
         }
@@ -375,23 +427,26 @@ impl Subscription {
             match opened {
                 Ok(session) => {
                     // "latest" means the same place after a break.
-                    if self.last.is_none() && !self.released.is_valid()
+                    if self.last.is_none()
+                        && !self.released.is_valid()
                         && let Some(start) = session.start
                     {
                         self.from = start.to_string();
                     }
                     self.options.system_identifier = Some(session.system_identifier);
                     self.session = Some(session);
+                    self.sessions += 1;
                     return Ok(());
                 }
                 Err(error) => {
                     self.server = (self.server + 1) % self.options.servers.len();
-                    let not_ready =
-                        matches!(&error, ClientError::Fault(fault) if fault.code == FaultCode::NotReady);
+                    let not_ready = matches!(&error, ClientError::Fault(fault) if fault.code == FaultCode::NotReady);
                     if !not_ready && (!self.options.reconnect || !error.is_temporary()) {
                         return Err(error);
                     }
-                    self.wait(&error).await;
+                    // Another server is tried at once; only a full round waits.
+                    let round = self.server == 0;
+                    self.wait(&error, round).await;
                 }
             }
         }
@@ -425,7 +480,9 @@ fn position_of(
 
 fn postcard_header(payload: &[u8]) -> Result<TransactionHeader, ClientError> {
     postcard::from_bytes(payload).map_err(|_| {
-        ClientError::Wire(redostream_protocol::wire::WireError::Structure("a transaction header"))
+        ClientError::Wire(redostream_protocol::wire::WireError::Structure(
+            "a transaction header",
+        ))
     })
 }
 

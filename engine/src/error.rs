@@ -16,7 +16,9 @@ pub enum EngineError {
     #[error(transparent)]
     Source(#[from] SourceError),
     /// The log is damaged: what lies behind proves that it goes on.
-    #[error("the log is damaged at {lsn} ({place}): {error}; nothing after it was released. Restore the segment from another copy")]
+    #[error(
+        "the log is damaged at {lsn} ({place}): {error}; nothing after it was released. Restore the segment from another copy"
+    )]
     Damaged {
         /// The bad record.
         lsn: Lsn,
@@ -26,7 +28,9 @@ pub enum EngineError {
         error: FrameError,
     },
     /// The log ends before the end that was asked for.
-    #[error("the log ends at {lsn} ({place}: {reason}), before the end that was asked for, {wanted}; give the WAL that is missing")]
+    #[error(
+        "the log ends at {lsn} ({place}: {reason}), before the end that was asked for, {wanted}; give the WAL that is missing"
+    )]
     EndsEarly {
         /// Where it ends.
         lsn: Lsn,

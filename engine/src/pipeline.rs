@@ -137,8 +137,15 @@ pub fn run(
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         n => n,
     };
-    let partitions = if options.partitions == 0 { workers } else { options.partitions };
-    let rules = FramingRules { partitions: partitions as u32, ..rules };
+    let partitions = if options.partitions == 0 {
+        workers
+    } else {
+        options.partitions
+    };
+    let rules = FramingRules {
+        partitions: partitions as u32,
+        ..rules
+    };
     let planner = Planner::new(gate.expected(), options.end, options.chunk_bytes);
     let deques: Vec<Deque<Task>> = (0..workers).map(|_| Deque::new_lifo()).collect();
     let shared = Shared {
@@ -160,8 +167,18 @@ pub fn run(
         framed: Mutex::new(BTreeMap::new()),
         decoded: Mutex::new(BTreeMap::new()),
         expected: AtomicU64::new(gate.expected().0),
-        gate: Mutex::new(GateStep { gate, next_chunk: 0, next_part: 0, torn: None, ready_told: false }),
-        assembly: Mutex::new(AssemblyStep { assembler, sink, next_part: 0 }),
+        gate: Mutex::new(GateStep {
+            gate,
+            next_chunk: 0,
+            next_part: 0,
+            torn: None,
+            ready_told: false,
+        }),
+        assembly: Mutex::new(AssemblyStep {
+            assembler,
+            sink,
+            next_part: 0,
+        }),
         states: Mutex::new(BTreeMap::new()),
         failure: Mutex::new(None),
         outcome: Mutex::new(None),
@@ -317,7 +334,11 @@ struct Worker<'s, 'a> {
 
 impl<'s, 'a> Worker<'s, 'a> {
     fn new(shared: &'s Shared<'a>, deque: Deque<Task>) -> Self {
-        Worker { shared, deque, entries: Vec::new() }
+        Worker {
+            shared,
+            deque,
+            entries: Vec::new(),
+        }
     }
 
     fn run(mut self) {
@@ -409,7 +430,12 @@ impl<'s, 'a> Worker<'s, 'a> {
 
     fn ends_early(&self, lsn: Lsn, reason: &str) -> EngineError {
         let place = self.shared.source.locate(lsn);
-        EngineError::EndsEarly { lsn, place, reason: reason.to_owned(), wanted: self.shared.end }
+        EngineError::EndsEarly {
+            lsn,
+            place,
+            reason: reason.to_owned(),
+            wanted: self.shared.end,
+        }
     }
 
     fn idle(&self) {
@@ -442,7 +468,11 @@ impl<'s, 'a> Worker<'s, 'a> {
     /// Reads and frames a chunk, and brings it to the gate.
     fn frame(&mut self, plan: Plan, tracked: &Arc<TrackedFiles>) -> Result<(), EngineError> {
         let chunk = self.framed(plan, tracked);
-        let framed = Framed { plan, generation: tracked.generation(), chunk };
+        let framed = Framed {
+            plan,
+            generation: tracked.generation(),
+            chunk,
+        };
         let planning = self.shared.planning.lock();
         if planning.planner.round() != plan.round {
             return Ok(());
@@ -493,7 +523,10 @@ impl<'s, 'a> Worker<'s, 'a> {
             match self.shared.source.read(at, &mut bytes[offset..]) {
                 Ok((read, origin)) => {
                     if origin == Origin::Buffer {
-                        self.shared.counters.buffer_bytes.fetch_add(read as u64, Ordering::Relaxed);
+                        self.shared
+                            .counters
+                            .buffer_bytes
+                            .fetch_add(read as u64, Ordering::Relaxed);
                     }
                     at = at.add(read as u64);
                 }
@@ -535,7 +568,11 @@ impl<'s, 'a> Worker<'s, 'a> {
     }
 
     fn pass(&mut self, step: &mut GateStep, framed: Framed) -> Result<(), EngineError> {
-        let Framed { plan, generation, chunk } = framed;
+        let Framed {
+            plan,
+            generation,
+            chunk,
+        } = framed;
         let chunk = match chunk {
             Ok(chunk) => Arc::new(chunk),
             Err(error) => {
@@ -553,9 +590,18 @@ impl<'s, 'a> Worker<'s, 'a> {
         let expected = step.gate.expected();
         self.shared.states.lock().extend(step.gate.take_states());
         self.shared.expected.store(expected.0, Ordering::Release);
-        self.shared.counters.wal_bytes.fetch_add(expected.bytes_since(before), Ordering::Relaxed);
-        self.shared.counters.records.fetch_add(chunk.records, Ordering::Relaxed);
-        self.shared.counters.decoded_lsn.store(expected.0, Ordering::Relaxed);
+        self.shared
+            .counters
+            .wal_bytes
+            .fetch_add(expected.bytes_since(before), Ordering::Relaxed);
+        self.shared
+            .counters
+            .records
+            .fetch_add(chunk.records, Ordering::Relaxed);
+        self.shared
+            .counters
+            .decoded_lsn
+            .store(expected.0, Ordering::Relaxed);
         self.passed_gate(!parts.is_empty());
         self.release_parts(step, parts);
         match (passed, &chunk.stop) {
@@ -616,9 +662,11 @@ impl<'s, 'a> Worker<'s, 'a> {
         let certain = error.is_past_checks() || available.closed || torn_for > TORN_GRACE;
         if goes_on && certain {
             let (place, error) = (source.locate(lsn), error.clone());
-            self.shared.fail(step.next_part, EngineError::Damaged { lsn, place, error });
+            self.shared
+                .fail(step.next_part, EngineError::Damaged { lsn, place, error });
         } else if available.closed && self.shared.end < Lsn::MAX {
-            self.shared.fail(step.next_part, self.ends_early(lsn, &error.to_string()));
+            self.shared
+                .fail(step.next_part, self.ends_early(lsn, &error.to_string()));
         } else if available.closed {
             self.restart(step, Next::Record(Lsn::MAX), Lsn::INVALID);
         } else {
@@ -647,7 +695,8 @@ impl<'s, 'a> Worker<'s, 'a> {
             for header in bytes.chunks(WAL_PAGE_BYTES) {
                 let segment_bytes = self.shared.rules.segment_bytes;
                 let whole = header.len() >= crate::framing::page::LONG_HEADER_BYTES;
-                let parsed = || crate::framing::page::PageHeader::parse(header, page, magic, segment_bytes);
+                let parsed =
+                    || crate::framing::page::PageHeader::parse(header, page, magic, segment_bytes);
                 if whole && parsed().is_ok() {
                     return Ok(true);
                 }
@@ -687,11 +736,17 @@ impl<'s, 'a> Worker<'s, 'a> {
             step.next_part += 1;
             if tasks.is_empty() {
                 // Merging is then all there is to do; any partition does.
-                self.deque.push(Task { work, partition: usize::MAX });
+                self.deque.push(Task {
+                    work,
+                    partition: usize::MAX,
+                });
                 continue;
             }
             for partition in tasks.into_iter().rev() {
-                self.deque.push(Task { work: Arc::clone(&work), partition });
+                self.deque.push(Task {
+                    work: Arc::clone(&work),
+                    partition,
+                });
             }
         }
         if self.deque.len() > 1 {
@@ -705,7 +760,10 @@ impl<'s, 'a> Worker<'s, 'a> {
         if let Some(range) = work.part.ranges.get(task.partition) {
             let part = &work.part;
             let entries = &part.chunk.partitions[task.partition][range.clone()];
-            let mut output = TaskOutput { arena: self.shared.pool.take(), items: Vec::new() };
+            let mut output = TaskOutput {
+                arena: self.shared.pool.take(),
+                items: Vec::new(),
+            };
             let format = self.shared.rules.format;
             if let Err(error) = decode(&part.chunk, entries, &part.targets, format, &mut output) {
                 self.shared.fail(work.number, error.into());
@@ -728,10 +786,19 @@ impl<'s, 'a> Worker<'s, 'a> {
         let mut outputs: Vec<TaskOutput> = outputs.into_iter().map(|(_, output)| output).collect();
         let part = &work.part;
         if !part.own.items.is_empty() {
-            let own = TaskOutput { arena: part.own.arena.clone(), items: part.own.items.clone() };
+            let own = TaskOutput {
+                arena: part.own.arena.clone(),
+                items: part.own.items.clone(),
+            };
             outputs.push(own);
         }
-        let merged = merge(outputs, &part.own_relations, &part.chunk.groups, &part.tops, &self.shared.pool);
+        let merged = merge(
+            outputs,
+            &part.own_relations,
+            &part.chunk.groups,
+            &part.tops,
+            &self.shared.pool,
+        );
         let part = Part {
             end: part.end,
             arena: merged.arena,
@@ -740,7 +807,11 @@ impl<'s, 'a> Worker<'s, 'a> {
             relations: merged.relations,
             controls: part.controls.clone(),
         };
-        Decoded { part, last: work.last, ready: work.ready }
+        Decoded {
+            part,
+            last: work.last,
+            ready: work.ready,
+        }
     }
 
     /// Takes parts through assembly while the next one is there.
@@ -751,7 +822,11 @@ impl<'s, 'a> Worker<'s, 'a> {
             };
             loop {
                 let number = step.next_part;
-                if self.shared.failed_part().is_some_and(|failed| number >= failed) {
+                if self
+                    .shared
+                    .failed_part()
+                    .is_some_and(|failed| number >= failed)
+                {
                     return Ok(());
                 }
                 let Some(decoded) = self.shared.decoded.lock().remove(&number) else {
@@ -771,21 +846,31 @@ impl<'s, 'a> Worker<'s, 'a> {
     }
 
     fn assemble(&self, step: &mut AssemblyStep<'_>, decoded: Decoded) -> Result<(), EngineError> {
-        let AssemblyStep { assembler, sink, .. } = step;
+        let AssemblyStep {
+            assembler, sink, ..
+        } = step;
         assembler.push(decoded.part)?;
         while let Some(output) = assembler.next_output()? {
             match output {
                 Output::Block(block) => {
                     let counters = self.shared.counters;
                     counters.rows.fetch_add(block.rows, Ordering::Relaxed);
-                    counters.transactions.fetch_add(block.transactions, Ordering::Relaxed);
-                    counters.released_lsn.store(block.wal_end.0, Ordering::Relaxed);
+                    counters
+                        .transactions
+                        .fetch_add(block.transactions, Ordering::Relaxed);
+                    counters
+                        .released_lsn
+                        .store(block.wal_end.0, Ordering::Relaxed);
                     sink.block(block)?;
                 }
                 Output::Checkpoint { id, state, spilled } => {
                     let gate = self.shared.states.lock().remove(&id);
                     if let Some(gate) = gate {
-                        sink.restart_point(RestartPoint { gate, assembly: state, spilled });
+                        sink.restart_point(RestartPoint {
+                            gate,
+                            assembly: state,
+                            spilled,
+                        });
                     }
                 }
             }

@@ -12,7 +12,9 @@ use redostream_engine::error::EngineError;
 use redostream_engine::framing::chunk::FramingRules;
 use redostream_engine::gate::{Gate, Selection};
 use redostream_engine::pipeline::{self, Counters, PipelineOptions, StopToken};
-use redostream_engine::source::{FileSource, FileSourceOptions, SegmentSize, Source, TimelineChoice};
+use redostream_engine::source::{
+    FileSource, FileSourceOptions, SegmentSize, Source, TimelineChoice,
+};
 use redostream_protocol::render::SessionSettings;
 use redostream_protocol::{Lsn, TimelineId};
 
@@ -38,8 +40,7 @@ pub(crate) fn run(arguments: &DecodeArguments) -> Result<(), Failure> {
     let counters = Counters::default();
     let out = std::io::stdout();
     let settings = SessionSettings::default();
-    let mut printer =
-        Printer::new(arguments.format, loaded.major, settings, relations, out);
+    let mut printer = Printer::new(arguments.format, loaded.major, settings, relations, out);
     let rules = FramingRules {
         format: directory.format(),
         segment_bytes: loaded.segment_bytes,
@@ -120,7 +121,10 @@ fn open_source(
         arguments.wal.clone()
     };
     let segment_size = SegmentSize::new(loaded.segment_bytes).ok_or_else(|| {
-        Failure::Runtime(format!("{} bytes is no size of WAL segments", loaded.segment_bytes))
+        Failure::Runtime(format!(
+            "{} bytes is no size of WAL segments",
+            loaded.segment_bytes
+        ))
     })?;
     let options = FileSourceOptions {
         directories,
@@ -132,7 +136,11 @@ fn open_source(
     };
     let (of, at) = (loaded.timeline, loaded.redo);
     let choice = match arguments.timeline {
-        Some(timeline) => TimelineChoice::Exactly { timeline: TimelineId(timeline), of, at },
+        Some(timeline) => TimelineChoice::Exactly {
+            timeline: TimelineId(timeline),
+            of,
+            at,
+        },
         None => TimelineChoice::Newest { of, at },
     };
     FileSource::open(options, choice).map_err(|error| EngineError::from(error).into())
@@ -140,7 +148,10 @@ fn open_source(
 
 /// A directory of this process's own.
 fn spill_directory(arguments: &DecodeArguments) -> PathBuf {
-    let parent = arguments.spill_dir.clone().unwrap_or_else(std::env::temp_dir);
+    let parent = arguments
+        .spill_dir
+        .clone()
+        .unwrap_or_else(std::env::temp_dir);
     parent.join(format!("redostream-decode-{}", std::process::id()))
 }
 
@@ -153,7 +164,10 @@ fn print_stats(counters: &Counters, seconds: f64, bootstrap_seconds: f64, decode
         .iter()
         .zip(&counters.busy_ns)
         .map(|(stage, ns)| {
-            ((*stage).to_owned(), (ns.load(Ordering::Relaxed) as f64 / 1e9).into())
+            (
+                (*stage).to_owned(),
+                (ns.load(Ordering::Relaxed) as f64 / 1e9).into(),
+            )
         })
         .collect();
     let stats = serde_json::json!({

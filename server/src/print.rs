@@ -39,12 +39,21 @@ impl<W: Write> Printer<W> {
     ) -> Self {
         let renderer = match format {
             Format::TestDecoding => {
-                let options = TestDecodingOptions { major, settings, utf8: false };
+                let options = TestDecodingOptions {
+                    major,
+                    settings,
+                    utf8: false,
+                };
                 Renderer::TestDecoding(Box::new(TestDecoding::new(options)))
             }
             Format::Json | Format::None => Renderer::None,
         };
-        Printer { renderer, relations, buffer: Vec::new(), out }
+        Printer {
+            renderer,
+            relations,
+            buffer: Vec::new(),
+            out,
+        }
     }
 
     fn print(&mut self, bytes: &[u8]) -> Result<(), EngineError> {
@@ -56,7 +65,9 @@ impl<W: Write> Printer<W> {
         let mut cursor = Cursor::new(bytes);
         while cursor.remaining() > 0 {
             let event = Event::read(&mut cursor).map_err(output)?;
-            renderer.event(&event, &lookup, &mut self.buffer).map_err(output)?;
+            renderer
+                .event(&event, &lookup, &mut self.buffer)
+                .map_err(output)?;
             if self.buffer.len() >= OUTPUT_BYTES {
                 self.out.write_all(&self.buffer).map_err(output)?;
                 self.buffer.clear();

@@ -55,7 +55,9 @@ pub(crate) enum RestartError {
         problem: String,
     },
     /// The file belongs to another cluster.
-    #[error("{path} belongs to cluster {found}, not to {wanted}; give each cluster a state directory of its own")]
+    #[error(
+        "{path} belongs to cluster {found}, not to {wanted}; give each cluster a state directory of its own"
+    )]
     OtherCluster {
         /// The file.
         path: PathBuf,
@@ -75,20 +77,30 @@ pub(crate) struct RestartPoints {
 impl RestartPoints {
     /// Uses `directory`, which must exist.
     pub(crate) fn new(directory: &Path, system_identifier: u64) -> Self {
-        RestartPoints { directory: directory.to_owned(), system_identifier }
+        RestartPoints {
+            directory: directory.to_owned(),
+            system_identifier,
+        }
     }
 
     /// Stores a restart point.
     pub(crate) fn store(&self, point: RestartPoint) -> Result<PathBuf, RestartError> {
         let path = self.path(point.gate.next);
-        let at = |error| RestartError::Io { path: path.clone(), error };
+        let at = |error| RestartError::Io {
+            path: path.clone(),
+            error,
+        };
         let mut spilled = Vec::new();
         for mut copy in point.spilled {
             let mut bytes = Vec::new();
             copy.reader.read_to_end(&mut bytes).map_err(at)?;
             spilled.push((copy.top, bytes));
         }
-        let stored = Stored { gate: point.gate, assembly: point.assembly, spilled };
+        let stored = Stored {
+            gate: point.gate,
+            assembly: point.assembly,
+            spilled,
+        };
         let plain = postcard::to_stdvec(&stored).map_err(|error| RestartError::Damaged {
             path: path.clone(),
             problem: error.to_string(),
@@ -101,16 +113,23 @@ impl RestartPoints {
         header.extend_from_slice(&self.system_identifier.to_le_bytes());
         header.extend_from_slice(&(body.len() as u64).to_le_bytes());
         header.extend_from_slice(&crc32fast::hash(&body).to_le_bytes());
-        file.write_all(&header).and_then(|()| file.write_all(&body)).map_err(at)?;
+        file.write_all(&header)
+            .and_then(|()| file.write_all(&body))
+            .map_err(at)?;
         file.sync_all().map_err(at)?;
         fs::rename(&temporary, &path).map_err(at)?;
-        File::open(&self.directory).and_then(|directory| directory.sync_all()).map_err(at)?;
+        File::open(&self.directory)
+            .and_then(|directory| directory.sync_all())
+            .map_err(at)?;
         Ok(path)
     }
 
     /// LSNs of the restart points that are there, rising.
     pub(crate) fn list(&self) -> Result<Vec<Lsn>, RestartError> {
-        let at = |error| RestartError::Io { path: self.directory.clone(), error };
+        let at = |error| RestartError::Io {
+            path: self.directory.clone(),
+            error,
+        };
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.directory).map_err(at)? {
             let name = entry.map_err(at)?.file_name();
@@ -128,8 +147,14 @@ impl RestartPoints {
     /// Reads the restart point at `lsn`.
     pub(crate) fn read(&self, lsn: Lsn) -> Result<Stored, RestartError> {
         let path = self.path(lsn);
-        let damaged = |problem: String| RestartError::Damaged { path: path.clone(), problem };
-        let bytes = fs::read(&path).map_err(|error| RestartError::Io { path: path.clone(), error })?;
+        let damaged = |problem: String| RestartError::Damaged {
+            path: path.clone(),
+            problem,
+        };
+        let bytes = fs::read(&path).map_err(|error| RestartError::Io {
+            path: path.clone(),
+            error,
+        })?;
         let mut cursor = Cursor::new(&bytes);
         let short = |error: redostream_protocol::ShortInput| damaged(error.to_string());
         let magic = cursor.take(MAGIC.len(), "magic").map_err(short)?;
@@ -140,7 +165,11 @@ impl RestartPoints {
         let found = cursor.u64("system identifier").map_err(short)?;
         if found != self.system_identifier {
             let wanted = self.system_identifier;
-            return Err(RestartError::OtherCluster { path, found, wanted });
+            return Err(RestartError::OtherCluster {
+                path,
+                found,
+                wanted,
+            });
         }
         let length = cursor.u64("body length").map_err(short)?;
         let sum = cursor.u32("body sum").map_err(short)?;

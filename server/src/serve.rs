@@ -53,7 +53,13 @@ async fn serve(arguments: &ServeArguments) -> Result<(), Failure> {
     let data = listen(data_address).await?;
     let directory = DataDirectory::open(&arguments.pgdata).map_err(runtime)?;
     let prepared = prepare(arguments, directory).await?;
-    let Prepared { catalog, directory, loaded, source, receiver } = prepared;
+    let Prepared {
+        catalog,
+        directory,
+        loaded,
+        source,
+        receiver,
+    } = prepared;
     let relations = catalog.registry().clone();
     let setting = Setting {
         system_identifier: loaded.system_identifier,
@@ -77,7 +83,15 @@ async fn serve(arguments: &ServeArguments) -> Result<(), Failure> {
         loaded.segment_bytes,
         loaded.redo,
     );
-    run_live(arguments, setting, relations, gate, receiver, Listeners { control, data }).await
+    run_live(
+        arguments,
+        setting,
+        relations,
+        gate,
+        receiver,
+        Listeners { control, data },
+    )
+    .await
 }
 
 async fn run_live(
@@ -225,15 +239,19 @@ async fn prepare(
         return prepare_files(arguments, directory);
     };
     let conninfo = Arc::new(Conninfo::parse(conninfo).map_err(|e| Failure::Usage(e.to_string()))?);
-    let mut connection =
-        Connection::open(&conninfo, Purpose::Replication).await.map_err(runtime)?;
+    let mut connection = Connection::open(&conninfo, Purpose::Replication)
+        .await
+        .map_err(runtime)?;
     connection.major_version().map_err(runtime)?;
     let identity = connection.identify_system().await.map_err(runtime)?;
     check_cluster(&directory, &identity)?;
     connection.check_wal_level().await.map_err(runtime)?;
     // The slot first: what it keeps is there when the files have been read.
     if let Some(slot) = &arguments.slot {
-        let made = connection.ensure_slot(slot, &conninfo).await.map_err(runtime)?;
+        let made = connection
+            .ensure_slot(slot, &conninfo)
+            .await
+            .map_err(runtime)?;
         if made.created {
             eprintln!("replication slot \"{slot}\" created");
         }
@@ -248,15 +266,20 @@ async fn prepare(
     let buffer_bytes = usize::try_from(arguments.buffer).unwrap_or(usize::MAX);
     let buffer = Arc::new(RedoBuffer::new(buffer_bytes));
     let start = Lsn(identity.flushed.0 / segment * segment);
-    let mut options =
-        ReceiverOptions::new(Arc::clone(&conninfo), loaded.system_identifier, start);
+    let mut options = ReceiverOptions::new(Arc::clone(&conninfo), loaded.system_identifier, start);
     options.slot.clone_from(&arguments.slot);
     let receiver = Receiver::new(options, Arc::clone(&buffer), Arc::clone(&upstream));
     receiver.state().set_not_needed_before(loaded.redo);
     let metrics = Arc::new(SourceMetrics::default());
     let source = SwitchingSource::new(buffer, upstream, Some(files), false, segment, metrics);
     let source: Arc<dyn Source> = Arc::new(source);
-    Ok(Prepared { catalog, directory, loaded, source, receiver: Some(receiver) })
+    Ok(Prepared {
+        catalog,
+        directory,
+        loaded,
+        source,
+        receiver: Some(receiver),
+    })
 }
 
 /// Without an upstream only files are served, as they appear.
@@ -267,7 +290,13 @@ fn prepare_files(
     let mut catalog = Catalog::new(directory.format());
     let loaded = bootstrap::load(&directory, None, &mut catalog).map_err(runtime)?;
     let source: Arc<dyn Source> = Arc::new(file_source(arguments, &directory, &loaded)?);
-    Ok(Prepared { catalog, directory, loaded, source, receiver: None })
+    Ok(Prepared {
+        catalog,
+        directory,
+        loaded,
+        source,
+        receiver: None,
+    })
 }
 
 fn check_cluster(directory: &DataDirectory, identity: &SystemIdentity) -> Result<(), Failure> {
@@ -352,6 +381,9 @@ fn file_source(
         closed: false,
         restore: None,
     };
-    let choice = TimelineChoice::Newest { of: loaded.timeline, at: loaded.redo };
+    let choice = TimelineChoice::Newest {
+        of: loaded.timeline,
+        at: loaded.redo,
+    };
     FileSource::open(options, choice).map_err(runtime)
 }

@@ -503,3 +503,30 @@ async fn stopping_says_so_and_idle_streams_hear_heartbeats() {
     assert!(matches!(over, Some(Over::End(end)) if end.reason == EndReason::ServerStopping));
     assert_eq!(subscriber, (end, expected(&units, ALL, None, None).len()));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_released_lsn_of_the_last_word_can_be_acknowledged() {
+    let mut random = Random(9);
+    let units = units(&mut random, 3, 5);
+    let cut = blocks(&mut random, &units, 5);
+    // Beyond every block, before what is released.
+    let until = cut.last().unwrap().block.wal_end.add(50);
+    let mut bench = serve(fixed(cut)).await;
+    let mut asked = request("earliest", &until.to_string(), 1);
+    asked.name = "once".to_owned();
+    let mut subscriber = bench.connect(asked).await;
+    let Some(Over::End(end)) = subscriber.run(usize::MAX).await else {
+        panic!("no end");
+    };
+    assert_eq!(end.released, until);
+    subscriber.acknowledge(end.position, end.released).await;
+    subscriber.bye().await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let list = v1::ListSubscriptionsRequest {};
+    let listed = bench.control.list_subscriptions(list).await.unwrap();
+    let listed = &listed.get_ref().subscriptions[0];
+    assert_eq!(
+        (listed.lsn.as_str(), listed.connected),
+        (until.to_string().as_str(), false)
+    );
+}

@@ -117,6 +117,14 @@ pub enum CatalogError {
         /// The transaction, if one was asked for.
         viewer: Option<Xid>,
     },
+    /// A value that an output function cannot have been given.
+    #[error("{symbol} has no text for a value of {bytes} bytes")]
+    Value {
+        /// The output function.
+        symbol: String,
+        /// Bytes of the value.
+        bytes: usize,
+    },
     /// A type refers to itself, or deeper than any server allows.
     #[error("type {oid} of database {database} is nested too deeply")]
     TooDeep {

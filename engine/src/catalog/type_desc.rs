@@ -316,3 +316,42 @@ pub(crate) fn format_type(
     push_identifier(&mut out, name.as_bytes(), major);
     Name(out)
 }
+
+/// As above for any type by its OID; `???` for one that is not there.
+pub(crate) fn format_type_of(
+    view: &View<'_>,
+    oid: Oid,
+    depth: usize,
+) -> Result<Name, CatalogError> {
+    let Some(row) = view.row_of(oid::TYPE, "oid", oid)? else {
+        return Ok(Name::from("???"));
+    };
+    let element = row.oid("typelem")?;
+    let is_array = element.is_valid()
+        && row.oid("typsubscript")? == ARRAY_SUBSCRIPT_HANDLER
+        && row.byte("typstorage")? != b'p';
+    if is_array {
+        if depth > TYPE_DEPTH_MAX {
+            let database = view.database;
+            return Err(CatalogError::TooDeep { oid, database });
+        }
+        let mut name = format_type_of(view, element, depth + 1)?;
+        name.0.extend_from_slice(b"[]");
+        return Ok(name);
+    }
+    let namespace = row.oid("typnamespace")?;
+    let schema = if namespace == PG_CATALOG {
+        Name::default()
+    } else {
+        view.object("schema", oid::NAMESPACE, namespace)?
+            .name("nspname")?
+    };
+    let name = row.name("typname")?;
+    Ok(format_type(
+        oid,
+        namespace,
+        &schema,
+        &name,
+        view.store.format.major,
+    ))
+}

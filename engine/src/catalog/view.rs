@@ -25,11 +25,6 @@ pub(crate) struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// The same transaction's view of another database.
-    pub(crate) fn of_database(self, database: DatabaseOid) -> View<'a> {
-        View { database, ..self }
-    }
-
     pub(crate) fn visibility(&self) -> Visibility<'a> {
         Visibility {
             viewer: self.viewer,
@@ -244,11 +239,6 @@ pub(crate) struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    /// Where it is.
-    pub(crate) fn tid(&self) -> Tid {
-        self.id.tid
-    }
-
     /// A column's value: fixed-width ones as stored, varlena ones whole and without their header.
     pub(crate) fn value(&self, column: &str) -> Result<Option<Cow<'a, [u8]>>, CatalogError> {
         let Some(position) = self.layout.position(column) else {
@@ -313,6 +303,17 @@ impl<'a> Row<'a> {
         let pairs = values.chunks_exact(2);
         Ok(pairs
             .map(|pair| i16::from_le_bytes([pair[0], pair[1]]))
+            .collect())
+    }
+
+    /// An `oidvector` column.
+    // pg: c.h oidvector [14-18]: as int2vector
+    pub(crate) fn oids(&self, column: &str) -> Result<Vec<Oid>, CatalogError> {
+        let value = self.value(column)?.unwrap_or_default();
+        let values = value.get(20..).unwrap_or_default();
+        let words = values.chunks_exact(4);
+        Ok(words
+            .map(|word| Oid(u32::from_le_bytes([word[0], word[1], word[2], word[3]])))
             .collect())
     }
 

@@ -37,11 +37,11 @@ pub struct Tops {
 impl Tops {
     /// Where every group is its own top.
     #[must_use]
-    pub fn of(groups: &[Group], mut top_of: impl FnMut(Xid) -> Xid) -> Self {
+    pub fn of(groups: &[Group], mut top_of: impl FnMut(&Group) -> Xid) -> Self {
         let mut leaders = rustc_hash::FxHashMap::default();
         let mut by_group = Vec::with_capacity(groups.len());
         for (number, group) in groups.iter().enumerate() {
-            let top = top_of(group.xid);
+            let top = top_of(group);
             let number = number as u16;
             // Most groups are tops themselves and need no look-up.
             let leader = *leaders.entry(top).or_insert(number);

@@ -1,11 +1,14 @@
 //! One decode task: the rows of one partition of one part.
 
+use std::sync::Arc;
+
 use redostream_protocol::event::{EventHeader, EventKind, HEADER_BYTES};
 use redostream_protocol::schema::RelationVersion;
 use redostream_protocol::{Lsn, Xid};
 
 use super::{DecodeError, TupleError, heap};
-use crate::catalog::relation::Target;
+use crate::catalog::CatalogSnapshot;
+use crate::catalog::relation::{Layout, Target};
 use crate::framing::chunk::FramedChunk;
 use crate::framing::format::WalFormat;
 use crate::framing::partition::{RowEntry, RowKind};
@@ -17,7 +20,11 @@ pub struct Targets {
     /// For each group of the chunk, the view its rows are seen in; empty if all are view 0.
     pub views: Vec<u16>,
     /// For each view, the target of each of the chunk's files; none where the view has no rows.
-    pub by_view: Vec<Vec<Option<std::sync::Arc<Target>>>>,
+    pub by_view: Vec<Vec<Option<Arc<Target>>>>,
+    /// For each view, the transaction whose it is; none for everybody's.
+    pub viewers: Vec<Option<Xid>>,
+    /// The catalogs here, if the text of some column depends on them.
+    pub snapshot: Option<Arc<CatalogSnapshot>>,
 }
 
 /// The view of rows that are passed over: their transaction will not be released.
@@ -27,16 +34,39 @@ impl Targets {
     /// The target of a row, or none if it is passed over.
     #[inline]
     fn of(&self, entry: &RowEntry) -> Option<&Target> {
-        let view = self
-            .views
-            .get(usize::from(entry.group))
-            .copied()
-            .unwrap_or(0);
+        let view = self.view(entry);
         if view == VIEW_SKIP {
             return None;
         }
         self.by_view[usize::from(view)][usize::from(entry.file)].as_deref()
     }
+
+    #[inline]
+    fn view(&self, entry: &RowEntry) -> u16 {
+        self.views
+            .get(usize::from(entry.group))
+            .copied()
+            .unwrap_or(0)
+    }
+
+    /// What the names in a row's columns are looked up in.
+    #[inline]
+    fn names(&self, entry: &RowEntry) -> Option<Names<'_>> {
+        let snapshot = self.snapshot.as_deref()?;
+        let viewer = self
+            .viewers
+            .get(usize::from(self.view(entry)))
+            .copied()
+            .flatten();
+        Some(Names { snapshot, viewer })
+    }
+}
+
+/// The catalogs in the eyes of a row's transaction.
+#[derive(Clone, Copy)]
+pub(crate) struct Names<'a> {
+    pub(crate) snapshot: &'a CatalogSnapshot,
+    pub(crate) viewer: Option<Xid>,
 }
 
 /// The events of one record, contiguous in the task's arena.
@@ -97,6 +127,7 @@ pub fn decode(
             rows: 0,
             last: 0,
             flags: 0,
+            names: targets.names(entry),
         };
         let offset = row.arena.len();
         let result = match walk::parts(record, format) {
@@ -160,14 +191,26 @@ pub(crate) struct RowWriter<'a> {
     rows: u32,
     last: usize,
     flags: u8,
+    /// Where names in columns are looked up, if any column needs it.
+    names: Option<Names<'a>>,
 }
 
-impl RowWriter<'_> {
+impl<'a> RowWriter<'a> {
     /// Names the relation of the events that follow, and reserves room for a row of `bytes`.
     #[inline]
     pub(crate) fn begin(&mut self, relation: RelationVersion, columns: usize, bytes: usize) {
         self.relation = relation;
         self.arena.reserve(HEADER_BYTES + 10 * columns + bytes);
+    }
+
+    /// Where names in the columns of a relation are looked up, if it has such columns.
+    #[inline]
+    pub(crate) fn names(&self, layout: &Layout) -> Option<Names<'a>> {
+        if layout.needs_catalog {
+            self.names
+        } else {
+            None
+        }
     }
 
     /// Marks the record's segment.

@@ -19,7 +19,10 @@ use crate::framing::partition::Group;
 use crate::pool::BufferPool;
 
 fn data_type(length: i16) -> Arc<TypeDesc> {
-    let output = OutputFunction { symbol: "textout".to_owned(), library: String::new() };
+    let output = OutputFunction {
+        symbol: "textout".to_owned(),
+        library: String::new(),
+    };
     Arc::new(TypeDesc {
         oid: Oid(25),
         schema: Name::from("pg_catalog"),
@@ -73,7 +76,13 @@ fn layout(attributes: &[(i16, i8)]) -> Layout {
         replica_identity: b'd',
         columns,
     });
-    Layout { relation, attributes: stored, fixed: 0, toast: Oid(0), needs_catalog: false }
+    Layout {
+        relation,
+        attributes: stored,
+        fixed: 0,
+        toast: Oid(0),
+        needs_catalog: false,
+    }
 }
 
 fn logged(count: u16, bitmap: &[u8], values: &[u8]) -> Vec<u8> {
@@ -89,7 +98,7 @@ fn logged(count: u16, bitmap: &[u8], values: &[u8]) -> Vec<u8> {
 
 fn columns(layout: &Layout, bytes: &[u8]) -> Result<Vec<u8>, TupleError> {
     let mut out = Vec::new();
-    push_columns(layout, LoggedTuple::parse(bytes)?, &mut out)?;
+    push_columns(layout, LoggedTuple::parse(bytes)?, None, &mut out)?;
     Ok(out)
 }
 
@@ -135,7 +144,10 @@ fn nulls_and_too_many_attributes() {
     assert_eq!(read.read(), Ok(ColumnValue::Bytes(&1_i32.to_le_bytes())));
     assert_eq!(read.read(), Ok(ColumnValue::Null));
     assert_eq!(read.read(), Ok(ColumnValue::Bytes(&3_i32.to_le_bytes())));
-    let many = TupleError::TooManyAttributes { tuple: 4, relation: 3 };
+    let many = TupleError::TooManyAttributes {
+        tuple: 4,
+        relation: 3,
+    };
     assert_eq!(columns(&relation, &logged(4, &[], &[0; 16])), Err(many));
 }
 
@@ -164,7 +176,7 @@ proptest! {
             .map(|g| Group { xid: Xid(100 + g), top: Xid(0), first: Lsn(1) })
             .collect();
         // Groups 3 to 5 are subtransactions of the first three.
-        let tops = Tops::of(&groups, |xid| if xid.0 >= 103 { Xid(xid.0 - 3) } else { xid });
+        let tops = Tops::of(&groups, |group| Xid(group.xid.0 - if group.xid.0 >= 103 { 3 } else { 0 }));
         let mut outputs: Vec<TaskOutput> = (0..partitions).map(|_| TaskOutput::default()).collect();
         let mut expected: Vec<(Xid, Vec<u8>)> = Vec::new();
         for (number, (group, partition, relation, extra)) in records.iter().enumerate() {

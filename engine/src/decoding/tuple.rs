@@ -8,11 +8,14 @@
 // pg: access/htup_details.h, access/common/heaptuple.c heap_deform_tuple [14-18]
 
 use redostream_protocol::event::{
-    CompressionMethod, TAG_INLINE_MAX, TAG_LONG, TAG_NULL, ToastPointer, push_compressed,
-    push_external, push_value,
+    ColumnValue, Columns, CompressionMethod, TAG_INLINE_MAX, TAG_LONG, TAG_NULL, ToastPointer,
+    push_compressed, push_external, push_text, push_value,
 };
 
+use redostream_protocol::schema::TypeShape;
+
 use super::TupleError;
+use super::task::Names;
 use crate::catalog::relation::{Attribute, Layout};
 use crate::framing::page::{u16_at, u32_at};
 
@@ -80,9 +83,65 @@ impl<'a> LoggedTuple<'a> {
     }
 }
 
-/// Appends the columns of `tuple`. Returns whether one is a TOAST pointer.
+/// Appends the columns of `tuple`. Returns whether one is a TOAST pointer. With `names`, values
+/// whose text depends on catalog rows are written as text.
 #[inline]
 pub(crate) fn push_columns(
+    layout: &Layout,
+    tuple: LoggedTuple<'_>,
+    names: Option<Names<'_>>,
+    out: &mut Vec<u8>,
+) -> Result<bool, TupleError> {
+    match names {
+        None => push_stored(layout, tuple, out),
+        Some(names) => {
+            let mut stored = Vec::new();
+            let external = push_stored(layout, tuple, &mut stored)?;
+            push_named(layout, &stored, names, out)?;
+            Ok(external)
+        }
+    }
+}
+
+/// Copies columns, with text in place of values that name catalog rows.
+#[cold]
+fn push_named(
+    layout: &Layout,
+    stored: &[u8],
+    names: Names<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), TupleError> {
+    let mut columns = Columns::new(stored);
+    let live = layout
+        .attributes
+        .iter()
+        .filter(|attribute| attribute.column.is_some());
+    for (attribute, column) in live.zip(&layout.relation.columns) {
+        let start = columns.offset();
+        let own = |_| TupleError::Contradiction("columns just written cannot be read");
+        let value = columns.read().map_err(own)?;
+        let shape = &column.data_type.base().shape;
+        if let (true, ColumnValue::Bytes(bytes), TypeShape::Base(function)) =
+            (attribute.needs_catalog, value, shape)
+        {
+            let mut text = Vec::new();
+            let database = layout.relation.database.oid;
+            let symbol = &function.symbol;
+            names
+                .snapshot
+                .reg_text(symbol, bytes, database, names.viewer, &mut text)
+                .map_err(|_| TupleError::Contradiction("a value names a catalog row wrongly"))?;
+            push_text(out, &text);
+        } else {
+            out.extend_from_slice(&stored[start..columns.offset()]);
+        }
+    }
+    Ok(())
+}
+
+/// Appends the columns as stored.
+#[inline]
+fn push_stored(
     layout: &Layout,
     tuple: LoggedTuple<'_>,
     out: &mut Vec<u8>,

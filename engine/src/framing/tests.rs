@@ -4,7 +4,9 @@
 use proptest::prelude::*;
 use redostream_protocol::Lsn;
 
-use super::chunk::{FrameError, FramedChunk, Framer, FramingRules, Progress, Span, Stop, header_bytes};
+use super::chunk::{
+    FrameError, FramedChunk, Framer, FramingRules, Progress, Span, Stop, header_bytes,
+};
 use super::crc::crc32c;
 use super::format::WalFormat;
 use crate::catalog::tracked::TrackedFiles;
@@ -25,7 +27,13 @@ struct LogBuilder {
 
 impl LogBuilder {
     fn new(format: &'static WalFormat) -> Self {
-        LogBuilder { bytes: Vec::new(), format, last: START - 100, records: Vec::new(), meant: Vec::new() }
+        LogBuilder {
+            bytes: Vec::new(),
+            format,
+            last: START - 100,
+            records: Vec::new(),
+            meant: Vec::new(),
+        }
     }
 
     fn lsn(&self) -> u64 {
@@ -90,16 +98,28 @@ impl LogBuilder {
 
 /// Frames `bytes` in chunks; gives the records' places by the groups' and rows' bookkeeping.
 fn frame_all(bytes: &[u8], format: &'static WalFormat, chunk: u64) -> (u64, Lsn, Stop) {
-    let rules = FramingRules { format, segment_bytes: SEGMENT, partitions: 2 };
+    let rules = FramingRules {
+        format,
+        segment_bytes: SEGMENT,
+        partitions: 2,
+    };
     let end = START + bytes.len() as u64;
     let (mut at, mut records, mut expected) = (START, 0, None);
     loop {
         let to = (at + chunk).min(end);
-        let span = Span { start: Lsn(at), exact: false, end: Lsn(to) };
+        let span = Span {
+            start: Lsn(at),
+            exact: false,
+            end: Lsn(to),
+        };
         let framed = frame(bytes, rules, span);
         if let (Some(first), Some((next, last))) = (framed.first, expected) {
             if first.lsn != next || first.prev != last {
-                return (records, next, Stop::Bad(FrameError::StrayContinuation(first.lsn)));
+                return (
+                    records,
+                    next,
+                    Stop::Bad(FrameError::StrayContinuation(first.lsn)),
+                );
             }
         }
         records += framed.records;
@@ -164,7 +184,9 @@ proptest! {
 #[test]
 fn every_flipped_bit_is_found() {
     let format = WalFormat::of_major(15).unwrap();
-    let sizes: Vec<usize> = (0..120).map(|i| [10, 60, 200, 9000][i % 4] / (1 + i % 3)).collect();
+    let sizes: Vec<usize> = (0..120)
+        .map(|i| [10, 60, 200, 9000][i % 4] / (1 + i % 3))
+        .collect();
     let log = sample(format, &sizes);
     let whole = frame_all(&log.bytes, format, 32 * 1024).0;
     assert_eq!(whole, sizes.len() as u64);
@@ -190,7 +212,10 @@ fn every_flipped_bit_is_found() {
         // Nothing from the record with the flipped bit on was taken.
         let at = START + (bit / 8) as u64;
         let good = log.records.iter().take_while(|lsn| **lsn <= at).count() as u64;
-        assert!(records <= good && next.0 <= at.next_multiple_of(WAL_PAGE_BYTES as u64) + 40, "bit {bit}");
+        assert!(
+            records <= good && next.0 <= at.next_multiple_of(WAL_PAGE_BYTES as u64) + 40,
+            "bit {bit}"
+        );
     }
 }
 
@@ -221,9 +246,21 @@ fn an_abandoned_record_is_dropped() {
     log.bytes[WAL_PAGE_BYTES + 2] |= 8;
     log.push_main(0, 0xD0, 0, &cut.to_le_bytes());
     log.push_main(11, 0, 0, b"two");
-    let rules = FramingRules { format, segment_bytes: SEGMENT, partitions: 1 };
+    let rules = FramingRules {
+        format,
+        segment_bytes: SEGMENT,
+        partitions: 1,
+    };
     let end = Lsn(log.lsn());
-    let framed = frame(&log.bytes, rules, Span { start: Lsn(START), exact: false, end });
+    let framed = frame(
+        &log.bytes,
+        rules,
+        Span {
+            start: Lsn(START),
+            exact: false,
+            end,
+        },
+    );
     assert_eq!(framed.stop, Stop::End);
     assert_eq!((framed.records, framed.abandoned), (3, Some(Lsn(cut))));
 }

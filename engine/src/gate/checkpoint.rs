@@ -78,7 +78,11 @@ impl Gate {
         self.checkpoints += 1;
         let id = self.checkpoints;
         let kind = ControlKind::Checkpoint(id);
-        passage.controls.push(Control { lsn: next, end_lsn: next, kind });
+        passage.controls.push(Control {
+            lsn: next,
+            end_lsn: next,
+            kind,
+        });
         self.emit(passage, next, Targets::default(), None);
         self.states.push((
             id,

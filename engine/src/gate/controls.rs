@@ -13,23 +13,31 @@ use crate::framing::rmgr::xlog;
 use crate::framing::xact::{self, XactEnd, op};
 
 impl Gate {
-    /// Tells readiness of the transactions whose first record in the chunk lies before `lsn`.
+    /// Takes note of the transactions whose first record in the chunk stands at or before `lsn`.
+    ///
+    /// In log order: a record that says that everybody is gone must not wipe out who comes later.
     pub(super) fn note_transactions(
         &mut self,
         passage: &mut Passage<'_>,
         lsn: Lsn,
     ) -> Result<(), GateError> {
-        let Some(readiness) = &mut self.readiness else {
-            return Ok(());
-        };
-        let was_consistent = readiness.is_consistent();
+        let was_consistent = self.is_consistent();
         while let Some(group) = passage.chunk.groups.get(passage.seen)
             && group.first <= lsn
         {
             let (_, top) = passage.tops.by_group[passage.seen];
-            readiness.seen(group.first, top)?;
             passage.seen += 1;
+            if group.top.is_valid() {
+                self.transactions.assign(group.xid, group.top);
+                self.catalog.assigned(group.xid, group.top);
+            }
+            if let Some(readiness) = &mut self.readiness {
+                readiness.seen(group.first, top)?;
+            }
         }
+        let Some(readiness) = &mut self.readiness else {
+            return Ok(());
+        };
         readiness.reached(lsn)?;
         if !was_consistent && readiness.is_consistent() {
             let whole = self.catalog.consistent();
@@ -72,8 +80,8 @@ impl Gate {
                 Ok(())
             }
             op::ASSIGNMENT => {
-                let (top, subs) = xact::parse_assignment(record.main)
-                    .map_err(|error| malformed(lsn, &error))?;
+                let (top, subs) =
+                    xact::parse_assignment(record.main).map_err(|error| malformed(lsn, &error))?;
                 for sub in subs {
                     self.transactions.assign(sub, top);
                 }
@@ -81,7 +89,10 @@ impl Gate {
             }
             // Command boundaries; rows and tables are followed by their own records.
             op::INVALIDATIONS => Ok(()),
-            other => Err(malformed(lsn, &format!("unknown transaction record {other:#04x}"))),
+            other => Err(malformed(
+                lsn,
+                &format!("unknown transaction record {other:#04x}"),
+            )),
         }
     }
 
@@ -127,7 +138,12 @@ impl Gate {
             (_, Some(origin)) => origin,
             (_, None) => (Lsn::INVALID, end.time_us),
         };
-        Some(Origin { id, name: self.catalog.origin_name(id), lsn, commit_time_us })
+        Some(Origin {
+            id,
+            name: self.catalog.origin_name(id),
+            lsn,
+            commit_time_us,
+        })
     }
 
     fn take_abort(
@@ -145,7 +161,9 @@ impl Gate {
         if changed || !end.dropped.is_empty() {
             self.cut(passage, entry.number, lsn)?;
         }
-        let aborted = self.catalog.abort(xid, end, record.end_lsn, &self.transactions);
+        let aborted = self
+            .catalog
+            .abort(xid, end, record.end_lsn, &self.transactions);
         aborted.map_err(|error| GateError::Catalog { lsn, error })?;
         if top == xid {
             passage.control(entry, ControlKind::Abort { top });
@@ -156,7 +174,8 @@ impl Gate {
         for sub in &end.subxacts {
             self.transactions.assign(*sub, top);
         }
-        self.transactions.abort_subtransactions(subs.iter().copied());
+        self.transactions
+            .abort_subtransactions(subs.iter().copied());
         passage.control(entry, ControlKind::AbortSubtransactions { top, subs });
         Ok(())
     }
@@ -216,7 +235,10 @@ impl Gate {
             running.push(Xid(cursor.u32("running xid").map_err(short)?));
         }
         if let Some(readiness) = &mut self.readiness {
-            let told = RunningTransactions { tops: &running, oldest };
+            let told = RunningTransactions {
+                tops: &running,
+                oldest,
+            };
             let catalog = &self.catalog;
             readiness.running(lsn, record.end_lsn, told, |xid| catalog.has_ended(xid))?;
             self.look_ready();
@@ -238,8 +260,6 @@ impl Gate {
             xlog::CHECKPOINT_SHUTDOWN | xlog::END_OF_RECOVERY => {
                 passage.control(entry, ControlKind::AllGone);
                 self.all_gone(record)?;
-                // Those that begin later in this chunk were learned when it was taken.
-                self.learn_tops(passage.chunk, record.lsn);
             }
             xlog::BACKUP_END => {
                 let raw = record.main.get(..8).and_then(|raw| raw.try_into().ok());

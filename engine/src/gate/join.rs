@@ -17,7 +17,10 @@ impl Join {
     /// Nothing is known yet but where the first record stands.
     #[must_use]
     pub const fn at(start: Lsn) -> Self {
-        Join { expected: start, last: Lsn::INVALID }
+        Join {
+            expected: start,
+            last: Lsn::INVALID,
+        }
     }
 
     /// Where the next record is expected.
@@ -42,7 +45,11 @@ impl Join {
             return Ok(());
         }
         let (found, expected, last) = (first.lsn, self.expected, self.last);
-        Err(GateError::Seam { found, expected, last })
+        Err(GateError::Seam {
+            found,
+            expected,
+            last,
+        })
     }
 
     /// A chunk went through.

@@ -65,7 +65,13 @@ impl Passage<'_> {
             flags: if message { segment_flags::MESSAGE } else { 0 },
         });
         let number = self.own.items.len() as u32 - 1;
-        self.own_relations.extend(draft.relations.iter().skip(1).map(|version| (number, *version)));
+        self.own_relations.extend(
+            draft
+                .relations
+                .iter()
+                .skip(1)
+                .map(|version| (number, *version)),
+        );
         self.own.arena.extend_from_slice(&event);
     }
 }
@@ -106,7 +112,10 @@ impl Gate {
         if record_flags & TRUNCATE_RESTART != 0 {
             event_flags |= flags::RESTART_IDENTITY;
         }
-        let payload = relations.iter().flat_map(|version| version.0.to_le_bytes()).collect();
+        let payload = relations
+            .iter()
+            .flat_map(|version| version.0.to_le_bytes())
+            .collect();
         let draft = Draft {
             kind: EventKind::Truncate,
             flags: event_flags,
@@ -141,7 +150,11 @@ impl Gate {
         payload.extend_from_slice(content);
         let draft = Draft {
             kind: EventKind::Message,
-            flags: if transactional { flags::TRANSACTIONAL } else { 0 },
+            flags: if transactional {
+                flags::TRANSACTIONAL
+            } else {
+                0
+            },
             count: 0,
             relations: Vec::new(),
             payload,
@@ -186,7 +199,11 @@ impl Gate {
         payload.push(u8::from(is_called));
         let draft = Draft {
             kind: EventKind::Sequence,
-            flags: if transactional { flags::TRANSACTIONAL } else { 0 },
+            flags: if transactional {
+                flags::TRANSACTIONAL
+            } else {
+                0
+            },
             count: 0,
             relations: vec![layout.relation.version],
             payload,
@@ -216,7 +233,14 @@ impl Gate {
         }
         let timeline = (self.timeline_at)(lsn);
         let event = Bytes::copy_from_slice(event);
-        passage.control(entry, ControlKind::Standalone { timeline, database, event });
+        passage.control(
+            entry,
+            ControlKind::Standalone {
+                timeline,
+                database,
+                event,
+            },
+        );
     }
 }
 

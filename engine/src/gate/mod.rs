@@ -26,7 +26,7 @@ use crate::assembly::part::{Control, ControlKind};
 use crate::catalog::bootstrap::readiness::{ConsistencyError, Readiness};
 use crate::catalog::{Catalog, CatalogError};
 use crate::decoding::merge::Tops;
-use crate::decoding::task::{TaskOutput, Targets};
+use crate::decoding::task::{Targets, TaskOutput};
 use crate::framing::chunk::{FrameError, FramedChunk};
 use crate::framing::format::WalFormat;
 use crate::framing::partition::{OrderedEntry, OrderedKind};
@@ -63,7 +63,9 @@ pub enum GateError {
         problem: String,
     },
     /// The server no longer logs what logical decoding needs.
-    #[error("wal_level was lowered below logical at {lsn}: what follows cannot be decoded; set wal_level = logical and begin again from a new copy")]
+    #[error(
+        "wal_level was lowered below logical at {lsn}: what follows cannot be decoded; set wal_level = logical and begin again from a new copy"
+    )]
     WalLevelLowered {
         /// The record.
         lsn: Lsn,
@@ -158,7 +160,7 @@ struct Passage<'a> {
     chunk: &'a Arc<FramedChunk>,
     tops: Arc<Tops>,
     taken: Vec<usize>,
-    /// Groups of the chunk that readiness has been told of.
+    /// Groups of the chunk whose first record was reached.
     seen: usize,
     own: TaskOutput,
     own_relations: Vec<(u32, redostream_protocol::schema::RelationVersion)>,
@@ -241,8 +243,10 @@ impl Gate {
         if self.catalog.tracked().generation() != generation {
             return Ok(Passed::Again(self.join.expected()));
         }
-        self.learn_tops(chunk, Lsn::INVALID);
-        let tops = Tops::of(&chunk.groups, |xid| self.transactions.top_of(xid));
+        let tops = Tops::of(&chunk.groups, |group| match group.top {
+            Xid::INVALID => self.transactions.top_of(group.xid),
+            top => top,
+        });
         let mut passage = Passage {
             chunk,
             tops: Arc::new(tops),
@@ -272,22 +276,12 @@ impl Gate {
         Ok(Passed::Whole)
     }
 
-    /// Learns the tops that the chunk's records behind `after` name.
-    fn learn_tops(&mut self, chunk: &FramedChunk, after: Lsn) {
-        for group in &chunk.groups {
-            if group.top.is_valid() && group.first > after {
-                self.transactions.assign(group.xid, group.top);
-                self.catalog.assigned(group.xid, group.top);
-            }
-        }
-    }
-
     fn take(&mut self, entry: &OrderedEntry, passage: &mut Passage<'_>) -> Result<(), GateError> {
         let lsn = passage.lsn(entry);
         let bytes = passage.chunk.record(entry.place);
         let end = passage.chunk.lsn(entry.end_offset);
-        let record = Record::parse(bytes, lsn, end, self.format)
-            .map_err(|error| malformed(lsn, &error))?;
+        let record =
+            Record::parse(bytes, lsn, end, self.format).map_err(|error| malformed(lsn, &error))?;
         match entry.kind {
             OrderedKind::Transaction => self.take_transaction(&record, entry, passage),
             OrderedKind::CatalogPage | OrderedKind::Replay => {
@@ -304,7 +298,10 @@ impl Gate {
 
     fn replay(&mut self, record: &Record<'_>) -> Result<(), GateError> {
         let replayed = self.catalog.replay(record, &self.transactions);
-        replayed.map(drop).map_err(|error| GateError::Catalog { lsn: record.lsn, error })
+        replayed.map(drop).map_err(|error| GateError::Catalog {
+            lsn: record.lsn,
+            error,
+        })
     }
 
     /// Whether the catalog can be trusted here.
@@ -314,7 +311,9 @@ impl Gate {
 
     /// Whether a transaction is passed over because it began before the catalog could be trusted.
     fn skips(&self, top: Xid) -> bool {
-        self.readiness.as_ref().is_some_and(|readiness| readiness.skips(top))
+        self.readiness
+            .as_ref()
+            .is_some_and(|readiness| readiness.skips(top))
     }
 
     /// What C waits for, in one line; none once it is reached.
@@ -326,7 +325,10 @@ impl Gate {
     /// Transactions that were open when the catalog became whole, and are skipped.
     #[must_use]
     pub fn skipped(&self) -> Vec<Xid> {
-        self.readiness.as_ref().map(Readiness::skipped).unwrap_or_default()
+        self.readiness
+            .as_ref()
+            .map(Readiness::skipped)
+            .unwrap_or_default()
     }
 
     /// Whether rows of a database are let through.
@@ -337,18 +339,28 @@ impl Gate {
         if let Some(known) = self.selected.get(&database) {
             return *known;
         }
-        let name = self.catalog.database(database).map(|database| database.name.clone());
+        let name = self
+            .catalog
+            .database(database)
+            .map(|database| database.name.clone());
         let Some(name) = name else {
             return false;
         };
-        let wanted = self.selection.databases.iter().any(|wanted| wanted.as_bytes() == name.as_bytes());
+        let wanted = self
+            .selection
+            .databases
+            .iter()
+            .any(|wanted| wanted.as_bytes() == name.as_bytes());
         self.selected.insert(database, wanted);
         wanted
     }
 }
 
 fn malformed(lsn: Lsn, problem: &impl ToString) -> GateError {
-    GateError::Malformed { lsn, problem: problem.to_string() }
+    GateError::Malformed {
+        lsn,
+        problem: problem.to_string(),
+    }
 }
 
 impl From<(Lsn, RecordError)> for GateError {

@@ -97,7 +97,15 @@ impl Gate {
                 .map_err(|error| GateError::Resolve { lsn, error })?;
             by_view[usize::from(view)][usize::from(file)] = Some(target);
         }
-        Ok(Targets { views, by_view })
+        let needs_catalog = |target: &Arc<Target>| matches!(&**target, Target::Table(layout) if layout.needs_catalog);
+        let named = by_view.iter().flatten().flatten().any(needs_catalog);
+        let snapshot = named.then(|| Arc::new(self.catalog.snapshot(&self.transactions)));
+        Ok(Targets {
+            views,
+            by_view,
+            viewers,
+            snapshot,
+        })
     }
 
     /// The view of each group, and the transaction that each view belongs to. View 0 is that of

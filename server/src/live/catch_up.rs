@@ -45,12 +45,18 @@ impl CatchUp {
     /// `start` or later.
     pub(super) fn start(live: &Arc<Live>, start: Lsn) -> Result<Self, Fault> {
         let internal = |error: &dyn ToString| Fault::new(FaultCode::Internal, error.to_string());
-        let points = live.restart_points.list().map_err(|error| internal(&error))?;
+        let points = live
+            .restart_points
+            .list()
+            .map_err(|error| internal(&error))?;
         let Some(at) = points.into_iter().rev().find(|at| *at <= start) else {
             let message = format!("no restart point at or before {start} is left");
             return Err(Fault::new(FaultCode::PositionTooOld, message));
         };
-        let stored = live.restart_points.read(at).map_err(|error| internal(&error))?;
+        let stored = live
+            .restart_points
+            .read(at)
+            .map_err(|error| internal(&error))?;
         let setting = &live.setting;
         let gate = Gate::restore(
             stored.gate,
@@ -60,17 +66,14 @@ impl CatchUp {
             setting.segment_bytes,
         );
         let name = format!("catch-up-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-        let store = setting.assembler_store(&name).map_err(|error| internal(&error))?;
+        let store = setting
+            .assembler_store(&name)
+            .map_err(|error| internal(&error))?;
         let mut spilled = stored.spilled;
-        let assembler = Assembler::restore(
-            setting.memory_bytes,
-            store,
-            stored.assembly,
-            |top| {
-                let index = spilled.iter().position(|(of, _)| *of == top)?;
-                Some(std::io::Cursor::new(spilled.swap_remove(index).1))
-            },
-        )
+        let assembler = Assembler::restore(setting.memory_bytes, store, stored.assembly, |top| {
+            let index = spilled.iter().position(|(of, _)| *of == top)?;
+            Some(std::io::Cursor::new(spilled.swap_remove(index).1))
+        })
         .map_err(|error| internal(&error))?;
         let (sender, blocks) = mpsc::sync_channel(BLOCKS_MAX);
         let stop = StopToken::default();
@@ -80,7 +83,11 @@ impl CatchUp {
             .name("catch-up".to_owned())
             .spawn(move || run(&live, gate, assembler, sender, &stopped))
             .map_err(|error| internal(&error))?;
-        Ok(CatchUp { blocks, stop, thread: Some(thread) })
+        Ok(CatchUp {
+            blocks,
+            stop,
+            thread: Some(thread),
+        })
     }
 
     /// The next block; none if there is none within `timeout`.
@@ -126,5 +133,8 @@ fn run(
     let mut sink = ChannelSink { sender };
     let counters = Counters::default();
     let rules = live.setting.rules();
-    pipeline::run(source, gate, assembler, rules, &options, &mut sink, &counters, stop).0
+    pipeline::run(
+        source, gate, assembler, rules, &options, &mut sink, &counters, stop,
+    )
+    .0
 }

@@ -24,9 +24,7 @@ use redostream_engine::feed::block::Block;
 use redostream_engine::framing::chunk::FramingRules;
 use redostream_engine::framing::format::WalFormat;
 use redostream_engine::gate::{Gate, Selection};
-use redostream_engine::pipeline::{
-    self, Counters, PipelineOptions, RestartPoint, Sink, StopToken,
-};
+use redostream_engine::pipeline::{self, Counters, PipelineOptions, RestartPoint, Sink, StopToken};
 use redostream_engine::source::Source;
 use redostream_protocol::wire::{Fault, FaultCode};
 use redostream_protocol::{Lsn, Position};
@@ -54,11 +52,18 @@ pub(crate) struct Setting {
 
 impl Setting {
     fn rules(&self) -> FramingRules {
-        FramingRules { format: self.format, segment_bytes: self.segment_bytes, partitions: 1 }
+        FramingRules {
+            format: self.format,
+            segment_bytes: self.segment_bytes,
+            partitions: 1,
+        }
     }
 
     pub(crate) fn selection(&self, start: Lsn) -> Selection {
-        Selection { databases: self.databases.clone(), start }
+        Selection {
+            databases: self.databases.clone(),
+            start,
+        }
     }
 
     pub(crate) fn timeline_at(&self) -> redostream_engine::gate::TimelineAt {
@@ -69,7 +74,9 @@ impl Setting {
     fn assembler_store(&self, name: &str) -> Result<Box<FileSpill>, EngineError> {
         let directory = self.state.join("spill").join(name);
         let store = FileSpill::new(directory, self.spill_bytes);
-        store.map(Box::new).map_err(|error| EngineError::Output(error.to_string()))
+        store
+            .map(Box::new)
+            .map_err(|error| EngineError::Output(error.to_string()))
     }
 }
 
@@ -145,6 +152,11 @@ impl Live {
         Lsn(self.counters.released_lsn.load(Ordering::Relaxed))
     }
 
+    /// WAL bytes decoded.
+    pub(crate) fn wal_bytes(&self) -> u64 {
+        self.counters.wal_bytes.load(Ordering::Relaxed)
+    }
+
     /// Why streams end: a fault of the log, or the server stops.
     fn end_fault(&self) -> Fault {
         let failure = self.failure.lock().clone();
@@ -194,6 +206,8 @@ impl Sink for FeedSink<'_> {
     fn ready(&mut self, earliest: Lsn) {
         let timeline = self.live.setting.source.timeline_at(earliest);
         *self.live.waits_for.lock() = None;
-        self.live.ready.send_replace(Some(Position::begin(timeline, earliest)));
+        self.live
+            .ready
+            .send_replace(Some(Position::begin(timeline, earliest)));
     }
 }

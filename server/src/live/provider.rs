@@ -93,7 +93,10 @@ impl StreamProvider for LiveProvider {
     fn open(&self, request: &StartRequest) -> Result<Opened, Fault> {
         let start = self.resolve(request)?;
         let reader = LiveReader::open(&self.0, start)?;
-        Ok(Opened { start, reader: Box::new(reader) })
+        Ok(Opened {
+            start,
+            reader: Box::new(reader),
+        })
     }
 
     fn relation(&self, version: RelationVersion) -> Option<Arc<Relation>> {
@@ -106,8 +109,12 @@ impl StreamProvider for LiveProvider {
         let decoded = Lsn(counters.decoded_lsn.load(Ordering::Relaxed));
         let released = live.released();
         let received = live.setting.received.as_ref();
-        let end = received.map_or(decoded, |received| received.received()).max(decoded);
-        let source_end = received.map_or(end, |received| received.server_end()).max(end);
+        let end = received
+            .map_or(decoded, |received| received.received())
+            .max(decoded);
+        let source_end = received
+            .map_or(end, |received| received.server_end())
+            .max(end);
         let earliest = *live.ready.borrow();
         let failed = live.failure.lock().is_some();
         let state = match (failed, live.stop.is_stopped(), earliest) {

@@ -137,7 +137,10 @@ impl BlockReader for LiveReader {
         };
         self.given(&entry.block);
         // Only between transactions, so that nothing of an open one is counted twice.
-        if self.last.is_none_or(|last| last.row == Position::COMMIT_ROW) {
+        if self
+            .last
+            .is_none_or(|last| last.row == Position::COMMIT_ROW)
+        {
             self.try_join();
         }
         Ok(Some(entry))

@@ -62,7 +62,10 @@ pub(super) fn after(block: &Block, position: Position) -> Result<Option<Block>, 
 }
 
 const fn is_row(kind: EventKind) -> bool {
-    matches!(kind, EventKind::Insert | EventKind::Update | EventKind::Delete)
+    matches!(
+        kind,
+        EventKind::Insert | EventKind::Update | EventKind::Delete
+    )
 }
 
 fn position_of(
@@ -75,6 +78,11 @@ fn position_of(
     match header.kind {
         EventKind::Begin => Position::begin(timeline, commit_lsn),
         EventKind::Commit => Position::commit(timeline, commit_lsn),
-        _ => Position { timeline, commit_lsn, record_lsn: header.record_lsn, row: header.row },
+        _ => Position {
+            timeline,
+            commit_lsn,
+            record_lsn: header.record_lsn,
+            row: header.row,
+        },
     }
 }

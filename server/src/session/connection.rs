@@ -47,8 +47,13 @@ pub(super) async fn serve<S>(
     let write = tokio::select! {
         heard = &mut reading => {
             match heard {
-                Heard::Bye => session.out.leave(),
-                Heard::Lost(fault) => session.out.lost(fault),
+                // Nothing more is wanted, and the name is to be free at once.
+                Heard::Bye => return session.out.leave(),
+                Heard::Lost(fault) => {
+                    if session.out.lost(fault) {
+                        return;
+                    }
+                }
                 Heard::Fault(fault) => session.out.fail(fault),
             }
             // What is left to be said is short now, or the peer is gone.
@@ -62,7 +67,7 @@ pub(super) async fn serve<S>(
         // is still on its way to it is cut off.
         Ok((_write, true)) => drop(timeout(LINGER, reading).await),
         Ok((_write, false)) => drop(timeout(FAREWELL_WAIT, reading).await),
-        Err(error) => session.out.lost(lost(stripe, &error.to_string())),
+        Err(error) => drop(session.out.lost(lost(stripe, &error.to_string()))),
     }
 }
 

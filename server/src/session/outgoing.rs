@@ -140,14 +140,17 @@ impl Outgoing {
         self.changed.notify_all();
     }
 
-    /// A connection broke; not a failure if everything has been written or the client has left.
-    pub(super) fn lost(&self, fault: Fault) {
+    /// A connection broke; gives whether that does no harm, since everything has been written or the
+    /// client has left.
+    pub(super) fn lost(&self, fault: Fault) -> bool {
+        let mut done = false;
         self.close(|state| {
-            let done = state.left || (state.finished && state.frames.is_empty());
+            done = state.left || (state.finished && state.frames.is_empty());
             if !done && state.failed.is_none() {
                 state.failed = Some(fault);
             }
         });
+        done
     }
 
     fn close(&self, change: impl FnOnce(&mut State)) {
@@ -219,12 +222,12 @@ impl Outgoing {
         })
     }
 
-    /// Waits until no connection is there any more, and none is to come.
+    /// Waits until no connection is there any more and none is to come, or the client says so.
     pub(super) fn wait_drained(&self, timeout: Duration) {
         let all = u32::MAX >> (32 - u32::from(self.streams.clamp(1, STREAMS_MAX)));
         self.wait(timeout, |state| {
             let none_to_come = state.taken == all || state.left || state.failed.is_some();
-            state.live == 0 && none_to_come
+            state.left || (state.live == 0 && none_to_come)
         });
     }
 
@@ -280,12 +283,17 @@ impl Outgoing {
     }
 
     /// Queues the last frame; false if there was no credit for it in time.
-    pub(super) fn finish(&self, frame: OutFrame, cost: u64, timeout: Duration) -> bool {
+    pub(super) fn finish(
+        &self,
+        frame: OutFrame,
+        cost: u64,
+        progress: Progress,
+        timeout: Duration,
+    ) -> bool {
         let Ok(mut state) = self.wait_room(Some(timeout)) else {
             return false;
         };
         state.finished = true;
-        let progress = state.sent;
         self.add(state, frame, cost, progress);
         self.ready.notify_waiters();
         true

@@ -122,7 +122,8 @@ impl Pump {
             Err(Stop::Fault(fault)) => {
                 // In order, so that everything before it arrives first.
                 let (frame, cost) = self.small(&fault);
-                if !self.inside_event && out.finish(frame, cost, FAREWELL_WAIT) {
+                if !self.inside_event && out.finish(frame, cost, Progress::default(), FAREWELL_WAIT)
+                {
                     return;
                 }
                 fault
@@ -147,7 +148,12 @@ impl Pump {
             released,
         };
         let (frame, cost) = self.small(&end);
-        out.finish(frame, cost, FAREWELL_WAIT)
+        // A client acknowledges what it was told, this last word included.
+        let progress = Progress {
+            position: self.position,
+            released,
+        };
+        out.finish(frame, cost, progress, FAREWELL_WAIT)
     }
 
     fn stream(&mut self, out: &Outgoing) -> Result<EndReason, Stop> {

@@ -425,7 +425,11 @@ impl Registry {
         }
         let late: Vec<_> = inner.sessions.values().cloned().collect();
         inner.flushed = true;
+        let dirty: Vec<String> = inner.dirty.drain().collect();
         drop(inner);
+        for name in dirty {
+            self.flush(&name);
+        }
         for session in late {
             session
                 .out

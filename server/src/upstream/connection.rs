@@ -274,8 +274,8 @@ impl Connection {
             if let Some(incoming) = self.take_message()? {
                 return Ok(incoming);
             }
-            self.input.reserve(READ_BYTES / 4);
-            if self.input.capacity() - self.input.len() < READ_BYTES / 2 && self.input.is_empty() {
+            // Pieces given out keep the buffer they came in: a new one is begun when it is full.
+            if self.input.capacity() - self.input.len() < READ_BYTES / 4 {
                 self.input.reserve(READ_BYTES);
             }
             let read = self.link.read_buf(&mut self.input).await;
@@ -462,7 +462,7 @@ async fn secured(
     let link = TlsConnector::from(Arc::new(config))
         .connect(name, link)
         .await
-        .map_err(|error| failed(error.to_string()))?;
+        .map_err(|error| failed(tls::in_words(&error.to_string())))?;
     let certificate = link.get_ref().1.peer_certificates();
     let end_point = certificate
         .and_then(|chain| chain.first())

@@ -6,7 +6,7 @@
 use nom::branch::alt;
 use nom::bytes::complete::take_while1;
 use nom::character::complete::{anychar, char, multispace0, none_of};
-use nom::combinator::map;
+use nom::combinator::{map, not};
 use nom::multi::{fold_many0, many0};
 use nom::sequence::{delimited, preceded, terminated};
 use nom::{IResult, Parser};
@@ -71,7 +71,8 @@ fn quoted(input: &str) -> IResult<&str, String> {
 }
 
 fn plain(input: &str) -> IResult<&str, String> {
-    text_of(alt((escaped, none_of(" \t\r\n\u{b}\u{c}'\\")))).parse(input)
+    let inner = alt((escaped, none_of(" \t\r\n\u{b}\u{c}\\")));
+    preceded(not(char('\'')), text_of(inner)).parse(input)
 }
 
 fn text_of<'a>(

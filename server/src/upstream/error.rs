@@ -161,6 +161,19 @@ impl UpstreamError {
         }
     }
 
+    /// Whether it is about being let in: what worked before may well work again when whoever
+    /// changed passwords, certificates or `pg_hba.conf` is done.
+    pub(crate) fn concerns_access(&self) -> bool {
+        match self {
+            Self::Tls { .. }
+            | Self::NoPassword { .. }
+            | Self::Authentication { .. }
+            | Self::NoPrivilege { .. } => true,
+            Self::Refused { answer, .. } => answer.sqlstate.starts_with("28"),
+            _ => false,
+        }
+    }
+
     pub(crate) fn lost(error: &io::Error) -> Self {
         Self::Lost(match error.kind() {
             io::ErrorKind::UnexpectedEof => "the server closed it".to_owned(),

@@ -22,7 +22,7 @@ mod streaming;
 mod tests;
 mod tls;
 
-pub(crate) use commands::{EnsuredSlot, SystemIdentity};
+pub(crate) use commands::SystemIdentity;
 pub(crate) use connection::{Connection, Purpose};
 pub(crate) use conninfo::Conninfo;
 pub(crate) use error::UpstreamError;

@@ -154,14 +154,16 @@ impl Receiver {
     ) -> Result<(), UpstreamError> {
         let (least, most) = self.options.backoff;
         let mut backoff = Backoff::new(least, most);
+        let mut was_in = false;
         loop {
             let before = self.state.received();
             let ended = self.session(&mut shutdown).await;
-            self.state.connected.store(false, Ordering::Release);
+            was_in |= self.state.connected.swap(false, Ordering::AcqRel);
             let error = match ended {
                 Err(UpstreamError::Stopped) => return Ok(()),
-                Err(error) if !error.may_pass() => return Err(error),
-                Err(error) => error,
+                Err(error) if error.may_pass() => error,
+                Err(error) if was_in && error.concerns_access() => error,
+                Err(error) => return Err(error),
                 Ok(never) => match never {},
             };
             if self.state.received() > before {

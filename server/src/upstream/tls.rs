@@ -3,8 +3,8 @@
 //! `require` encrypts and checks nothing, unless a root certificate is at hand, then it is as
 //! `verify-ca`; `verify-ca` checks who signed the certificate, `verify-full` its host name too. A
 //! certificate that is itself among the root certificates passes, whatever it says of itself:
-//! that is how self-made ones are used. Host names are looked for in the certificate's
-//! subjectAltName only.
+//! that is how self-made ones are used. Two limits: host names are looked for in the
+//! certificate's subjectAltName only, and version 1 certificates cannot be checked.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::server::ParsedCertificate;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
@@ -31,6 +32,7 @@ const SYSTEM_ROOTS: [&str; 3] = [
 /// The client side of TLS for this connection string; the error is in words.
 pub(super) fn client_config(info: &Conninfo) -> Result<ClientConfig, String> {
     let provider = Arc::new(ring::default_provider());
+    let loader = provider.key_provider;
     let verifier = Verifier::new(info, &provider)?;
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -40,14 +42,27 @@ pub(super) fn client_config(info: &Conninfo) -> Result<ClientConfig, String> {
     match (&info.ssl_cert, &info.ssl_key) {
         (Some(certificate), Some(key)) => {
             let chain = certificates(certificate)?;
-            let key_in_words = |error| format!("{}: {error}", key.display());
-            let key = PrivateKeyDer::from_pem_file(key).map_err(key_in_words)?;
-            builder
-                .with_client_auth_cert(chain, key)
-                .map_err(|error| format!("{}: {error}", certificate.display()))
+            let key_in_words = |error: String| format!("{}: {error}", key.display());
+            let der = PrivateKeyDer::from_pem_file(key)
+                .map_err(|error| key_in_words(error.to_string()))?;
+            let signing = loader
+                .load_private_key(der)
+                .map_err(|error| key_in_words(error.to_string()))?;
+            let certified = CertifiedKey::new(chain, signing);
+            Ok(builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified))))
         }
         _ => Ok(builder.with_no_client_auth()),
     }
+}
+
+/// An error of the handshake, in words an operator can do something with.
+pub(super) fn in_words(error: &str) -> String {
+    if error.contains("UnsupportedCertVersion") {
+        return "the server's certificate is of version 1, which cannot be checked; \
+                issue it anew with a subjectAltName"
+            .to_owned();
+    }
+    error.to_owned()
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {

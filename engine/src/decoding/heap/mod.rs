@@ -25,8 +25,9 @@ pub(crate) fn push_new(
     row: &mut RowWriter<'_>,
 ) -> Result<(), TupleError> {
     let mut external = false;
+    let names = row.names(layout);
     row.event(kind, layout.relation.columns.len(), |out| {
-        external = push_columns(layout, tuple, out)?;
+        external = push_columns(layout, tuple, names, out)?;
         Ok(extra_flags | if external { flags::HAS_EXTERNAL } else { 0 })
     })?;
     if external {

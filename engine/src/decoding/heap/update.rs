@@ -53,11 +53,12 @@ pub(crate) fn decode(
     let new = LoggedTuple::parse(parts.block_data)?;
     let old_flags = old_flags(record_flags, CONTAINS_OLD_TUPLE, CONTAINS_OLD_KEY);
     let mut external = false;
+    let names = row.names(layout);
     row.event(EventKind::Update, layout.relation.columns.len(), |out| {
         if old_flags != 0 {
-            external |= push_columns(layout, LoggedTuple::parse(old)?, out)?;
+            external |= push_columns(layout, LoggedTuple::parse(old)?, names, out)?;
         }
-        external |= push_columns(layout, new, out)?;
+        external |= push_columns(layout, new, names, out)?;
         Ok(old_flags | if external { flags::HAS_EXTERNAL } else { 0 })
     })?;
     if external {
