@@ -6,8 +6,12 @@ pub const WAL_PAGE_BYTES: usize = 8192;
 /// Bytes of a heap page.
 // pg: pg_config.h BLCKSZ [14-18]
 pub const HEAP_PAGE_BYTES: usize = 8192;
-/// Bytes of WAL in one chunk, at most.
+/// Bytes of WAL in one chunk, unless set otherwise.
 pub const CHUNK_BYTES: usize = 256 * 1024;
+/// Bytes of WAL in one chunk, at most: record and group numbers of a chunk must fit their fields.
+pub const CHUNK_BYTES_MAX: usize = 1024 * 1024;
+/// Chunks that may be under way for each decoder.
+pub const CHUNKS_PER_DECODER: usize = 3;
 /// The largest WAL record that is believed.
 // pg: access/xlogrecord.h XLogRecordMaxSize [16-18]; 14 and 15 have no limit below 4 GB
 pub const RECORD_BYTES_MAX: usize = 1020 * 1024 * 1024;
@@ -88,6 +92,14 @@ pub const CATALOG_BLOCKS_MAX: u32 = 8 * 1024 * 1024;
 pub const TYPE_DEPTH_MAX: usize = 64;
 
 const _: () = assert!(REDO_PIECE_BYTES * 4 <= REDO_BUFFER_BYTES_MIN);
+/// Buffers larger than this are freed instead of being kept for use again.
+pub const POOLED_BUFFER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Buffers kept for use again.
+pub const POOLED_BUFFERS_MAX: usize = 64;
+
+const _: () = assert!(CHUNK_BYTES <= CHUNK_BYTES_MAX);
+const _: () =
+    assert!(CHUNK_BYTES_MAX / crate::framing::record::RECORD_HEADER_BYTES < u16::MAX as usize);
 const _: () = assert!(CHUNK_BYTES.is_multiple_of(WAL_PAGE_BYTES));
 const _: () = assert!(COPY_BYTES_MAX < BLOCK_BYTES);
 const _: () = assert!(REBUILD_SCRATCH_BYTES < BLOCK_BYTES);

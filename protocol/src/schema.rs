@@ -7,12 +7,14 @@
 //!
 //! Names are bytes in the database's own encoding, as PostgreSQL stores them.
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{DatabaseOid, Oid};
+use crate::limits::TYPE_NESTING_MAX;
 
 /// An identifier or label, in the encoding of its database.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -134,6 +136,7 @@ pub struct TypeDesc {
     /// `pg_type.typalign`: `c`, `s`, `i` or `d`.
     pub align: u8,
     /// What kind of type it is, and what it is made of.
+    #[serde(deserialize_with = "bounded_shape")]
     pub shape: TypeShape,
 }
 
@@ -194,6 +197,27 @@ pub struct CompositeField {
     pub align: u8,
 }
 
+/// Reads a type's shape, and refuses types nested so deeply that reading them would exhaust the
+/// stack: structures arrive over the network.
+fn bounded_shape<'de, D: serde::Deserializer<'de>>(from: D) -> Result<TypeShape, D::Error> {
+    thread_local! {
+        static DEPTH: Cell<usize> = const { Cell::new(0) };
+    }
+    /// Leaves a level, also where reading it failed.
+    struct Level;
+    impl Drop for Level {
+        fn drop(&mut self) {
+            DEPTH.set(DEPTH.get() - 1);
+        }
+    }
+    DEPTH.set(DEPTH.get() + 1);
+    let _level = Level;
+    if DEPTH.get() > TYPE_NESTING_MAX {
+        return Err(serde::de::Error::custom("types nested too deeply"));
+    }
+    TypeShape::deserialize(from)
+}
+
 impl TypeDesc {
     /// The type below all domains.
     #[must_use]
@@ -203,5 +227,41 @@ impl TypeDesc {
             at = below;
         }
         at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nested(depth: usize) -> TypeDesc {
+        let mut shape = TypeShape::Enum(Vec::new());
+        for _ in 1..depth {
+            shape = TypeShape::Domain(Arc::new(TypeDesc { shape, ..plain() }));
+        }
+        TypeDesc { shape, ..plain() }
+    }
+
+    fn plain() -> TypeDesc {
+        TypeDesc {
+            oid: Oid(1),
+            schema: Name::default(),
+            name: Name::default(),
+            formatted: Name::default(),
+            length: -1,
+            align: b'i',
+            shape: TypeShape::Enum(Vec::new()),
+        }
+    }
+
+    #[test]
+    fn nesting_is_bounded_when_read() {
+        let deepest = nested(TYPE_NESTING_MAX);
+        let bytes = postcard::to_stdvec(&deepest).expect("it encodes");
+        assert_eq!(postcard::from_bytes::<TypeDesc>(&bytes), Ok(deepest));
+        for _ in 0..2 {
+            let bytes = postcard::to_stdvec(&nested(TYPE_NESTING_MAX + 1)).expect("it encodes");
+            assert!(postcard::from_bytes::<TypeDesc>(&bytes).is_err());
+        }
     }
 }

@@ -1,2 +1,5 @@
-//! Server.
-fn main() {}
+//! `redostream-server`: beside a PostgreSQL standby, redo in, change streams out.
+
+fn main() -> std::process::ExitCode {
+    redostream_server::run()
+}

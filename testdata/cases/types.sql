@@ -17,7 +17,8 @@ insert into times values ('infinity', '24:00:00', '00:00:00-15:59:59', 'infinity
 insert into times values ('-infinity', '00:00', '24:00:00+00', '-infinity', 'infinity', '0');
 insert into times values ('4713-01-01 BC', '23:59:59.999999', '01:02:03.000004+12:45', '4713-01-01 00:00:00 BC', '0044-03-15 12:00:00+00 BC', '178000000 years');
 insert into times values ('5874897-12-31', '00:00:00.1', '00:00:00.10+00', '294276-12-31 23:59:59.999999', '294276-12-31 23:59:59.999999+00', '-00:00:00.000001');
-insert into times (i) values ('1 day -00:00:01'), ('-1 day 00:00:01'), ('1 mon'), ('-1 mon 1 day'), ('2562047788:00:54.775807'), ('1000 days');
+insert into times (i) values ('1 day -00:00:01'), ('-1 day 00:00:01'), ('1 mon'), ('-1 mon 1 day'), ('1000 days');
+insert into times (i) values ('2562047788:00:54.775807');
 create table networks (i inet, c cidr, m macaddr, m8 macaddr8, u uuid);
 insert into networks values ('192.168.1.5/24', '10.0.0.0/8', '08:00:2b:01:02:03', '08:00:2b:01:02:03:04:05', 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'), ('::1', '2001:db8::/32', 'ff:ff:ff:ff:ff:ff', '00:00:00:00:00:00:00:00', '00000000-0000-0000-0000-000000000000'), ('::ffff:1.2.3.4/128', '::/0', null, null, null), ('1:2:3:4:5:6:7:8/64', '0.0.0.0/0', null, null, null), ('255.255.255.255', '1.2.3.4', null, null, null), ('1::8:0:0:0/3', null, null, null, null);
 create table shapes (p point, l line, ls lseg, b box, pa path, po polygon, c circle);
@@ -31,7 +32,7 @@ create table names (c regclass, t regtype, p regproc, pr regprocedure, o regoper
 create schema other; create table other."Odd Table" (a int); create type other.kind as enum ('k'); create function other.f(int, text) returns int language sql as 'select 1'; create function other.g() returns int language sql as 'select 1';
 insert into names values ('pg_class', 'integer', 'now', 'abs(integer)', '||/', '+(integer,integer)', 'postgres', 'public', 'english', 'simple', '"C"');
 insert into names values ('other."Odd Table"', 'other.kind', 'other.g', 'other.f(int,text)', 0, '-(NONE,bigint)', 'pg_monitor', 'other', 'simple', 'english_stem', '"POSIX"');
-insert into names values (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0), (99999999, 99999999, 99999999, 99999999, 99999999, 99999999, 99999999, 99999999, 99999999, 99999999, 99999999), ('numbers', 'numbers', 'pg_sleep', 'length(text)', '!~~*', '=(text,text)', null, null, null, null, null);
+insert into names values (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0), (99999999, 99999999, 99999999, 99999999, 99999999, 99999999, 99999999, 99999999, 99999999, 99999999, 99999999), ('numbers', 'numbers', 'pg_sleep', 'length(text)', '|/', '=(text,text)', null, null, null, null, null);
 drop function other.g();
 update names set c = c where n = 'other'::regnamespace;
 create table ranges (i int4range, b int8range, n numrange, d daterange, t tsrange, z tstzrange, im int4multirange, nm nummultirange, dm datemultirange, zm tstzmultirange);

@@ -275,9 +275,16 @@ impl Batch {
         })
     }
 
-    /// Leaves everything where it is, for a look by hand.
-    pub fn keep(self) -> PathBuf {
-        self.dir.keep()
+    /// Leaves everything where it is, with what was expected of each seed, for a look by hand.
+    ///
+    /// # Errors
+    /// When what was expected cannot be written.
+    pub fn keep(self) -> Result<PathBuf> {
+        for ran in &self.ran {
+            let name = format!("expected-{}.txt", ran.seed);
+            std::fs::write(self.dir.path().join(name), &ran.expected)?;
+        }
+        Ok(self.dir.keep())
     }
 }
 

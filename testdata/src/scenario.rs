@@ -152,8 +152,13 @@ impl Recording {
         Ok(lines)
     }
 
-    /// Leaves base and WAL where they are instead of removing them, for a look by hand.
-    pub fn keep(self) -> PathBuf {
-        self.dir.keep()
+    /// Leaves base and WAL where they are instead of removing them, with what was expected,
+    /// for a look by hand.
+    ///
+    /// # Errors
+    /// When what was expected cannot be written.
+    pub fn keep(self) -> Result<PathBuf> {
+        std::fs::write(self.dir.path().join("expected.txt"), &self.expected)?;
+        Ok(self.dir.keep())
     }
 }

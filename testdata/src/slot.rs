@@ -72,7 +72,7 @@ impl Cluster {
             .psql(database)
             .env(
                 "PGOPTIONS",
-                "-c search_path= -c timezone=UTC -c lc_monetary=C",
+                "-c search_path= -c timezone=UTC -c lc_monetary=C -c datestyle=ISO -c intervalstyle=postgres -c bytea_output=hex -c extra_float_digits=1",
             )
             .args(["-F", " ", "-v", "ON_ERROR_STOP=1", "-c", &sql])
             .output()
@@ -151,7 +151,10 @@ pub fn parse_lsn(text: &str) -> Result<u64> {
 }
 
 fn unhex(text: &str) -> Result<Vec<u8>> {
-    ensure!(text.len() % 2 == 0, "odd number of hexadecimal digits");
+    ensure!(
+        text.len().is_multiple_of(2),
+        "odd number of hexadecimal digits"
+    );
     text.as_bytes()
         .chunks_exact(2)
         .map(|pair| {

@@ -5,20 +5,21 @@ use std::io::Read;
 
 use redostream_protocol::event::{Event, TransactionHeader};
 use redostream_protocol::{Cursor, Lsn, TimelineId, Xid};
-use rustc_hash::FxHashMap;
 
 use super::builder::BlockBuilder;
 use super::checkpoint::{AssemblerState, OpenTransaction, SpilledCopy, no_copy, restore_spill};
 
 use super::error::AssemblyError;
+use super::local::LocalRuns;
+use super::open::OpenTransactions;
 use super::output::{AssemblyCounters, Output};
-use super::part::{Commit, Control, ControlKind, Part};
+use super::part::{Commit, Control, ControlKind, Part, Run};
 use super::plain::{is_plain, release_plain};
 use super::release::{Release, Step};
-use super::spill::{SpillError, SpillStore, frame};
-use super::transaction::{Kept, Spilled, StoredRun, Transaction};
+use super::spill::{SpillError, SpillStore};
+use super::transaction::{Kept, Spilled, StoredRun};
 use super::walk::place_at;
-use crate::limits::{BLOCK_BYTES, TRANSACTION_POOL};
+use crate::limits::BLOCK_BYTES;
 
 /// Puts transactions together and releases each at its commit record.
 ///
@@ -27,15 +28,12 @@ pub struct Assembler {
     memory_bytes_max: usize,
     store: Box<dyn SpillStore>,
     builder: BlockBuilder,
-    open: FxHashMap<Xid, Box<Transaction>>,
-    pool: Vec<Box<Transaction>>,
-    /// Sum of the open transactions' charges.
-    memory: usize,
+    open: OpenTransactions,
     ready: VecDeque<Output>,
     release: Option<Box<Release>>,
     work: Option<Work>,
-    /// Runs of the part in work whose transaction has not ended, by transaction.
-    local: FxHashMap<Xid, u32>,
+    /// Which runs of the part in work belong to transactions that have not ended.
+    local: LocalRuns,
     /// Every record that starts before this LSN has been taken in, and released if it can be.
     wal_end: Lsn,
     /// The `wal_end` of the last block given.
@@ -66,13 +64,11 @@ impl Assembler {
             memory_bytes_max,
             store,
             builder: BlockBuilder::default(),
-            open: FxHashMap::default(),
-            pool: Vec::new(),
-            memory: 0,
+            open: OpenTransactions::default(),
             ready: VecDeque::new(),
             release: None,
             work: None,
-            local: FxHashMap::default(),
+            local: LocalRuns::default(),
             wal_end: Lsn(0),
             told: Lsn(0),
             input_end: Lsn(0),
@@ -96,7 +92,7 @@ impl Assembler {
         assembler.input_end = state.input_end;
         for open in state.open {
             let (top, bytes) = (open.top, open.spilled_bytes);
-            let mut transaction = Box::new(open.restore());
+            let mut transaction = open.restore();
             if bytes > 0 {
                 let store = &mut *assembler.store;
                 let restored = match spilled(top) {
@@ -112,7 +108,6 @@ impl Assembler {
                     source,
                 })?);
             }
-            assembler.memory += transaction.charge;
             assembler.open.insert(top, transaction);
         }
         Ok(assembler)
@@ -136,9 +131,7 @@ impl Assembler {
         }
         self.builder
             .expect(part.arena.len() + part.controls.len() * 128 + 256);
-        for (index, run) in part.runs.iter().enumerate() {
-            self.local.insert(run.top, index as u32);
-        }
+        self.local.start(&part.runs);
         let mut part = part;
         let controls = std::mem::take(&mut part.controls).into_iter();
         self.work = Some(Work {
@@ -201,7 +194,7 @@ impl Assembler {
         AssemblyCounters {
             spilled_bytes: self.store.bytes(),
             open_transactions: self.open.len() as u64,
-            open_bytes: self.memory as u64,
+            open_bytes: self.open.memory() as u64,
             ..self.counters
         }
     }
@@ -209,7 +202,10 @@ impl Assembler {
     /// Does some of the part's work; true when it is done.
     fn work_on(&mut self, work: &mut Work) -> Result<bool, AssemblyError> {
         if work.ended {
-            self.keep_budget()?;
+            let written = &mut self.counters.spilled_bytes_total;
+            let store = &mut *self.store;
+            self.open
+                .keep_budget(self.memory_bytes_max, store, written)?;
             return Ok(true);
         }
         while self.release.is_none() && self.ready.is_empty() {
@@ -234,31 +230,30 @@ impl Assembler {
         let part = &work.part;
         match control.kind {
             ControlKind::Commit(commit) => {
-                self.commit(part, control.lsn, control.end_lsn, *commit)?;
+                self.commit(part, control.lsn, control.end_lsn, commit)?;
             }
-            ControlKind::Abort { top } => self.drop_transaction(top),
+            ControlKind::Abort { top } => self.drop_transaction(part, top),
             ControlKind::AbortSubtransactions { top, subs } => {
-                if self.open.contains_key(&top) || self.local.contains_key(&top) {
-                    self.opened(top).aborted.extend(subs);
+                if self.is_known(part, top) {
+                    self.open.entry(top).aborted.extend(subs);
                 }
             }
             ControlKind::Prepare { top } => {
-                if self.open.contains_key(&top) || self.local.contains_key(&top) {
-                    self.opened(top).prepared = true;
+                if self.is_known(part, top) {
+                    self.open.entry(top).prepared = true;
                 }
             }
             ControlKind::GoneBefore(xid) => {
-                self.drop_unprepared(|top, _| top.precedes(xid));
+                self.drop_unprepared(part, |top, _| top.precedes(xid));
             }
             ControlKind::AllGone => {
                 // A run of this part may belong to a transaction that began afterwards.
                 let lsn = control.lsn;
-                self.drop_unprepared(|_, run| {
-                    let first = run.map(|run| {
-                        place_at(&part.arena, part.runs[run as usize].bytes.start as usize)
-                    });
-                    first.is_none_or(|place| place.is_ok_and(|(at, _)| at < lsn))
-                });
+                let began_before = |run: &Run| {
+                    let first = place_at(&part.arena, run.bytes.start as usize);
+                    first.is_ok_and(|(at, _)| at < lsn)
+                };
+                self.drop_unprepared(part, |_, run| run.is_none_or(began_before));
             }
             ControlKind::Standalone {
                 timeline,
@@ -285,27 +280,35 @@ impl Assembler {
     ) -> Result<(), AssemblyError> {
         let top = commit.top;
         if commit.skip {
-            self.drop_transaction(top);
+            self.drop_transaction(part, top);
             self.wal_end = end_lsn;
             return Ok(());
         }
-        let run = self.local.remove(&top);
-        let run = run.and_then(|index| part.runs.get(index as usize));
-        let open = if self.open.is_empty() {
-            None
-        } else {
-            self.open.remove(&top)
-        };
+        let run = self.local.find(&part.runs, top).map(|index| {
+            self.local.end(index);
+            &part.runs[index]
+        });
+        let open = self.open.remove(top);
         if run.is_none() && open.is_none() {
             self.wal_end = end_lsn;
             return Ok(());
         }
-        self.memory -= open.as_ref().map_or(0, |open| open.charge);
         if self.builder.is_other_timeline(commit.timeline) {
             self.close_block(lsn);
         }
         let bytes = open.as_ref().map_or(0, |open| open.bytes) + run.map_or(0, |r| r.bytes.len());
-        let plain = bytes <= BLOCK_BYTES && is_plain(part, run, open.as_deref(), &commit);
+        if bytes <= BLOCK_BYTES && is_plain(part, run, open.as_deref(), &commit) {
+            if !self.builder.fits(bytes) {
+                self.close_block(lsn);
+            }
+            let out = &mut self.builder;
+            release_plain(out, part, run, open.as_deref(), &commit, lsn, end_lsn)?;
+            if let Some(open) = open {
+                self.open.recycle(open, &mut *self.store);
+            }
+            self.wal_end = end_lsn;
+            return Ok(());
+        }
         let header = TransactionHeader {
             timeline: commit.timeline,
             commit_lsn: lsn,
@@ -316,20 +319,9 @@ impl Assembler {
             origin: commit.origin,
             gid: commit.gid,
         };
-        if plain {
-            if !self.builder.fits(bytes) {
-                self.close_block(lsn);
-            }
-            release_plain(&mut self.builder, part, run, open.as_deref(), &header)?;
-            if let Some(open) = open {
-                self.recycle(open);
-            }
-            self.wal_end = end_lsn;
-            return Ok(());
-        }
         let mut transaction = match open {
             Some(open) => open,
-            None => self.pool.pop().unwrap_or_default(),
+            None => self.open.spare(),
         };
         if let Some(run) = run {
             transaction.freeze_tail();
@@ -379,7 +371,7 @@ impl Assembler {
             Step::Done => {
                 self.wal_end = release.header().end_lsn;
                 let transaction = release.into_transaction();
-                self.recycle(transaction);
+                self.open.recycle(transaction, &mut *self.store);
             }
         }
         Ok(())
@@ -387,18 +379,10 @@ impl Assembler {
 
     /// Keeps what is still open, and gives the part's last block.
     fn end_part(&mut self, work: &mut Work) -> Result<(), AssemblyError> {
-        if !self.local.is_empty() {
-            for (index, run) in work.part.runs.iter().enumerate() {
-                if self.local.get(&run.top) == Some(&(index as u32)) {
-                    let transaction = self.opened(run.top);
-                    let before = transaction.charge;
-                    transaction.keep(&work.part, run);
-                    let more = transaction.charge - before;
-                    self.memory += more;
-                }
-            }
-            self.local.clear();
+        for run in self.local.open(&work.part.runs) {
+            self.open.keep(&work.part, run);
         }
+        self.local.start(&[]);
         // What pins the arena from here on is accounted.
         work.part.arena = bytes::Bytes::new();
         self.wal_end = self.wal_end.max(work.part.end);
@@ -417,8 +401,7 @@ impl Assembler {
     fn checkpoint(&mut self, id: u64) -> Result<(), AssemblyError> {
         let mut spilled = Vec::new();
         let mut open: Vec<OpenTransaction> = Vec::with_capacity(self.open.len());
-        for (top, transaction) in &mut self.open {
-            let top = *top;
+        for (top, transaction) in self.open.iter_mut() {
             if let Some(Spilled { id, bytes }) = transaction.spilled {
                 let reader = self.store.copy(id).map_err(|source| AssemblyError::Spill {
                     top,
@@ -442,105 +425,41 @@ impl Assembler {
         Ok(())
     }
 
-    /// Moves the largest transactions to the spill store until memory is within its bound.
-    fn keep_budget(&mut self) -> Result<(), AssemblyError> {
-        while self.memory > self.memory_bytes_max {
-            let largest = self
-                .open
-                .iter()
-                .max_by_key(|(top, open)| (open.charge, **top));
-            let Some(top) = largest.map(|(top, _)| *top) else {
-                return Ok(());
-            };
-            if !self.spill(top)? {
-                return Ok(());
-            }
+    /// Whether there are rows of this transaction.
+    fn is_known(&mut self, part: &Part, top: Xid) -> bool {
+        self.open.contains(top) || self.local.find(&part.runs, top).is_some()
+    }
+
+    fn drop_transaction(&mut self, part: &Part, top: Xid) {
+        let local = self.local.find(&part.runs, top);
+        if let Some(index) = local {
+            self.local.end(index);
         }
-        Ok(())
-    }
-
-    /// Spills all rows of a transaction; false if it has none. What was written stays written when
-    /// the store fails on the way.
-    fn spill(&mut self, top: Xid) -> Result<bool, AssemblyError> {
-        let Some(transaction) = self.open.get_mut(&top) else {
-            return Ok(false);
-        };
-        let failed = |source| AssemblyError::Spill {
-            top,
-            doing: "written to",
-            source,
-        };
-        transaction.freeze_tail();
-        let mut any = false;
-        while let Some(run) = transaction.stored.front() {
-            let spilled = match transaction.spilled {
-                Some(spilled) => spilled,
-                None => Spilled {
-                    id: self.store.create(top).map_err(failed)?,
-                    bytes: 0,
-                },
-            };
-            transaction.spilled = Some(spilled);
-            let written = frame::append(&mut *self.store, spilled.id, run).map_err(failed)?;
-            transaction.spilled = Some(Spilled {
-                bytes: spilled.bytes + written,
-                ..spilled
-            });
-            let before = transaction.charge;
-            transaction.drop_spilled_run();
-            self.memory -= before - transaction.charge;
-            self.counters.spilled_bytes_total += written;
-            any = true;
-        }
-        Ok(any)
-    }
-
-    /// The entry of an open transaction, made if it is new.
-    fn opened(&mut self, top: Xid) -> &mut Transaction {
-        let pool = &mut self.pool;
-        self.open
-            .entry(top)
-            .or_insert_with(|| pool.pop().unwrap_or_default())
-    }
-
-    fn drop_transaction(&mut self, top: Xid) {
-        let local = self.local.remove(&top).is_some();
-        let open = self.open.remove(&top);
-        if local || open.is_some() {
+        let open = self.open.remove(top);
+        if local.is_some() || open.is_some() {
             self.counters.dropped_transactions += 1;
         }
         if let Some(transaction) = open {
-            self.memory -= transaction.charge;
-            self.recycle(transaction);
+            self.open.recycle(transaction, &mut *self.store);
         }
     }
 
     /// Drops the open transactions, but prepared ones, of which `gone` says so; it is given the run
     /// of the part in work of those that have no other rows.
-    fn drop_unprepared(&mut self, gone: impl Fn(Xid, Option<u32>) -> bool) {
+    fn drop_unprepared(&mut self, part: &Part, gone: impl Fn(Xid, Option<&Run>) -> bool) {
         let open = self.open.iter();
         let mut dropped: Vec<Xid> = open
-            .filter(|(top, open)| !open.prepared && gone(**top, None))
-            .map(|(top, _)| *top)
+            .filter(|(top, open)| !open.prepared && gone(*top, None))
+            .map(|(top, _)| top)
             .collect();
-        let local = self.local.iter();
+        let local = self.local.open(&part.runs);
         dropped.extend(
             local
-                .filter(|(top, run)| !self.open.contains_key(*top) && gone(**top, Some(**run)))
-                .map(|(top, _)| *top),
+                .filter(|run| !self.open.contains(run.top) && gone(run.top, Some(run)))
+                .map(|run| run.top),
         );
         for top in dropped {
-            self.drop_transaction(top);
-        }
-    }
-
-    fn recycle(&mut self, mut transaction: Box<Transaction>) {
-        if let Some(spilled) = transaction.spilled {
-            self.store.remove(spilled.id);
-        }
-        if self.pool.len() < TRANSACTION_POOL {
-            transaction.reset();
-            self.pool.push(transaction);
+            self.drop_transaction(part, top);
         }
     }
 

@@ -8,19 +8,20 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use redostream_protocol::event::{EventHeader, EventKind, HEADER_BYTES, TransactionHeader};
+use redostream_protocol::event::{EventKind, HEADER_BYTES, TransactionHeader};
 use redostream_protocol::schema::RelationVersion;
 use redostream_protocol::{DatabaseOid, Lsn, Position, TimelineId, Xid};
 use rustc_hash::FxHashSet;
 
 use super::error::AssemblyError;
+use super::part::Commit;
 use super::transaction::Place;
 use crate::feed::block::Block;
 use crate::limits::{BLOCK_BYTES, BLOCK_SLACK_BYTES, COPY_BYTES_MAX, REFERENCE_SHARE};
 
 /// Bytes of a commit event.
 const COMMIT_BYTES: usize = HEADER_BYTES + 12;
-/// Room that a begin event without origin and global id takes, at most: seven numbers and two tags.
+/// Payload of a begin event without origin and global id, at most: six numbers and two tags.
 const PLAIN_HEADER_BYTES: usize = 64;
 /// Up to so many relations in a block a list is searched faster than a set.
 const FEW_RELATIONS: usize = 32;
@@ -48,9 +49,11 @@ pub(super) struct BlockBuilder {
     pieces: Vec<Bytes>,
     piece_bytes: usize,
     first: Option<Position>,
-    last: Position,
+    /// Of the last event released, and so of the transaction being written.
     timeline: TimelineId,
     commit_lsn: Lsn,
+    /// Place of the last event within its transaction.
+    place: Place,
     continues: Option<Arc<TransactionHeader>>,
     events: u64,
     rows: u64,
@@ -63,11 +66,39 @@ pub(super) struct BlockBuilder {
     summed: usize,
 }
 
+/// Appends the fixed part of a begin event with so many bytes of payload.
+#[inline]
+fn push_begin(out: &mut Vec<u8>, top: Xid, payload: usize) {
+    let size = (HEADER_BYTES + payload) as u64;
+    push_words(
+        out,
+        [
+            size | u64::from(EventKind::Begin as u8) << 32,
+            u64::from(top.0),
+            0,
+        ],
+    );
+    out.extend_from_slice(&0u32.to_le_bytes());
+}
+
+/// Appends numbers, each by one store: an event put together elsewhere and copied from there is
+/// read back before its parts have left the processor's store buffer, which costs more than all
+/// the rest.
+#[inline]
+fn push_words<const N: usize>(out: &mut Vec<u8>, words: [u64; N]) {
+    out.reserve(N * 8);
+    for word in words {
+        out.extend_from_slice(&word.to_le_bytes());
+    }
+}
+
 impl BlockBuilder {
     /// Goes on after `last`, the position of the last event released.
     pub(super) fn after(last: Position) -> Self {
         Self {
-            last,
+            timeline: last.timeline,
+            commit_lsn: last.commit_lsn,
+            place: (last.record_lsn, last.row),
             ..Self::default()
         }
     }
@@ -110,47 +141,77 @@ impl BlockBuilder {
 
     /// Position of the last event written.
     pub(super) fn last(&self) -> Position {
-        self.last
+        self.position(self.place)
+    }
+
+    fn position(&self, (record_lsn, row): Place) -> Position {
+        Position {
+            timeline: self.timeline,
+            commit_lsn: self.commit_lsn,
+            record_lsn,
+            row,
+        }
     }
 
     /// Writes a begin event.
     pub(super) fn begin(&mut self, header: &TransactionHeader) -> Result<(), AssemblyError> {
-        self.timeline = header.timeline;
-        self.commit_lsn = header.commit_lsn;
-        let at = Position::begin(header.timeline, header.commit_lsn);
-        self.advance(at, at)?;
-        self.reserve();
-        let event = EventHeader {
-            size: 0,
-            kind: EventKind::Begin,
-            flags: 0,
-            count: 0,
-            xid: header.xid,
-            relation: RelationVersion(0),
-            record_lsn: Lsn(0),
-            row: 0,
-        };
-        let start = self.glue.len();
-        self.glue.extend_from_slice(&event.to_bytes());
-        let encoding = |source| AssemblyError::Header {
+        let encoded = postcard::to_allocvec(header).map_err(|source| AssemblyError::Header {
             lsn: header.commit_lsn,
             source,
-        };
-        if header.origin.is_none() && header.gid.is_none() {
-            let mut plain = [0; PLAIN_HEADER_BYTES];
-            let used = postcard::to_slice(header, &mut plain).map_err(encoding)?;
-            self.glue.extend_from_slice(used);
-        } else {
-            let bytes = postcard::to_allocvec(header).map_err(encoding)?;
-            self.glue.extend_from_slice(&bytes);
+        })?;
+        self.enter(header.timeline, header.commit_lsn, (Lsn(0), 0))?;
+        self.reserve();
+        push_begin(&mut self.glue, header.xid, encoded.len());
+        self.glue.extend_from_slice(&encoded);
+        self.begun(header.database);
+        Ok(())
+    }
+
+    /// Writes the begin event of a transaction without origin and global id: as [`Self::begin`],
+    /// but nothing is allocated.
+    pub(super) fn begin_plain(
+        &mut self,
+        commit: &Commit,
+        lsn: Lsn,
+        end_lsn: Lsn,
+    ) -> Result<(), AssemblyError> {
+        debug_assert!(commit.origin.is_none() && commit.gid.is_none());
+        self.enter(commit.timeline, lsn, (Lsn(0), 0))?;
+        self.reserve();
+        let glue = &mut self.glue;
+        glue.reserve(HEADER_BYTES + PLAIN_HEADER_BYTES);
+        let start = glue.len();
+        push_begin(glue, commit.top, 0);
+        let time = commit.commit_time_us;
+        for number in [
+            u64::from(commit.timeline.0),
+            lsn.0,
+            end_lsn.0,
+            u64::from(commit.top.0),
+            u64::from(commit.database.0),
+            (time << 1 ^ time >> 63) as u64,
+        ] {
+            // Postcard's variable-length form of a number.
+            let mut rest = number;
+            while rest >= 0x80 {
+                glue.push(rest as u8 | 0x80);
+                rest >>= 7;
+            }
+            glue.push(rest as u8);
         }
-        let size = (self.glue.len() - start) as u32;
-        self.glue[start..start + 4].copy_from_slice(&size.to_le_bytes());
-        self.add_database(header.database);
+        // Neither origin nor global id.
+        glue.extend_from_slice(&[0, 0]);
+        let size = (glue.len() - start) as u32;
+        glue[start..start + 4].copy_from_slice(&size.to_le_bytes());
+        self.begun(commit.database);
+        Ok(())
+    }
+
+    fn begun(&mut self, database: DatabaseOid) {
+        self.add_database(database);
         self.events += 1;
         self.checksum.reset();
         self.summed = self.glue.len();
-        Ok(())
     }
 
     /// Writes a commit event. `crc` is the checksum of the transaction's events if it is known.
@@ -160,27 +221,24 @@ impl BlockBuilder {
         events: u64,
         crc: Option<u32>,
     ) -> Result<(), AssemblyError> {
-        let at = Position::commit(self.timeline, self.commit_lsn);
+        let at = (self.commit_lsn, Position::COMMIT_ROW);
         self.advance(at, at)?;
         let crc = crc.unwrap_or_else(|| {
             self.sum_glue();
             self.checksum.clone().finalize()
         });
-        let header = EventHeader {
-            size: COMMIT_BYTES as u32,
-            kind: EventKind::Commit,
-            flags: 0,
-            count: 0,
-            xid: top,
-            relation: RelationVersion(0),
-            record_lsn: self.commit_lsn,
-            row: Position::COMMIT_ROW,
-        };
-        let mut event = [0; COMMIT_BYTES];
-        event[..HEADER_BYTES].copy_from_slice(&header.to_bytes());
-        event[HEADER_BYTES..HEADER_BYTES + 8].copy_from_slice(&events.to_le_bytes());
-        event[HEADER_BYTES + 8..].copy_from_slice(&crc.to_le_bytes());
-        self.glue.extend_from_slice(&event);
+        let events_low = u64::from(events as u32);
+        self.reserve();
+        push_words(
+            &mut self.glue,
+            [
+                COMMIT_BYTES as u64 | u64::from(EventKind::Commit as u8) << 32,
+                u64::from(top.0),
+                self.commit_lsn.0,
+                u64::from(Position::COMMIT_ROW) | events_low << 32,
+                events >> 32 | u64::from(crc) << 32,
+            ],
+        );
         self.summed = self.glue.len();
         self.events += 1;
         self.transactions += 1;
@@ -196,17 +254,14 @@ impl BlockBuilder {
         relation: RelationVersion,
         event: &Bytes,
     ) -> Result<(), AssemblyError> {
-        self.timeline = timeline;
-        self.commit_lsn = lsn;
-        let stretch = Stretch {
-            first: (lsn, 0),
-            last: (lsn, 0),
-            events: 1,
-            rows: 0,
-            relations: if relation.0 == 0 { &[] } else { &[relation] },
-        };
+        self.enter(timeline, lsn, (lsn, 0))?;
         self.add_database(database);
-        self.shared(event, 0..event.len(), stretch, None)?;
+        if relation.0 != 0 {
+            self.add_relation(relation);
+        }
+        self.events += 1;
+        self.summed = self.glue.len();
+        self.put(event, 0..event.len(), None);
         self.summed = self.glue.len();
         Ok(())
     }
@@ -225,6 +280,7 @@ impl BlockBuilder {
 
     /// Writes events that lie in `data`, by reference if they are worth it. `crc` is their checksum
     /// if it is known.
+    #[inline]
     pub(super) fn shared(
         &mut self,
         data: &Bytes,
@@ -232,11 +288,18 @@ impl BlockBuilder {
         stretch: Stretch<'_>,
         crc: Option<u32>,
     ) -> Result<(), AssemblyError> {
+        self.note(stretch)?;
+        self.put(data, range, crc);
+        Ok(())
+    }
+
+    fn put(&mut self, data: &Bytes, range: Range<usize>, crc: Option<u32>) {
         let length = range.len();
         if length <= COPY_BYTES_MAX || length.saturating_mul(REFERENCE_SHARE) < data.len() {
-            return self.copied(&data[range], stretch);
+            self.reserve();
+            self.glue.extend_from_slice(&data[range]);
+            return;
         }
-        self.note(stretch)?;
         self.sum_glue();
         match crc {
             Some(crc) => {
@@ -248,7 +311,6 @@ impl BlockBuilder {
         self.flush_glue();
         self.pieces.push(data.slice(range));
         self.piece_bytes += length;
-        Ok(())
     }
 
     /// Writes one event that was built here, taking its buffer if it is large.
@@ -274,9 +336,10 @@ impl BlockBuilder {
         self.flush_glue();
         self.piece_bytes = 0;
         self.relation_set.clear();
+        let last = self.last();
         Block {
-            first: self.first.take().unwrap_or(self.last),
-            last: self.last,
+            first: self.first.take().unwrap_or(last),
+            last,
             wal_end,
             continues: std::mem::replace(&mut self.continues, continues),
             pieces: std::mem::take(&mut self.pieces),
@@ -288,14 +351,9 @@ impl BlockBuilder {
         }
     }
 
+    #[inline]
     fn note(&mut self, stretch: Stretch<'_>) -> Result<(), AssemblyError> {
-        let at = |(record_lsn, row)| Position {
-            timeline: self.timeline,
-            commit_lsn: self.commit_lsn,
-            record_lsn,
-            row,
-        };
-        self.advance(at(stretch.first), at(stretch.last))?;
+        self.advance(stretch.first, stretch.last)?;
         self.events += u64::from(stretch.events);
         self.rows += u64::from(stretch.rows);
         for relation in stretch.relations {
@@ -304,25 +362,63 @@ impl BlockBuilder {
         Ok(())
     }
 
-    fn advance(&mut self, first: Position, last: Position) -> Result<(), AssemblyError> {
-        if first <= self.last || last < first {
+    /// Begins the next transaction, or unit of its own.
+    #[inline]
+    fn enter(
+        &mut self,
+        timeline: TimelineId,
+        commit_lsn: Lsn,
+        place: Place,
+    ) -> Result<(), AssemblyError> {
+        let before = self.last();
+        if (timeline, commit_lsn) <= (self.timeline, self.commit_lsn) {
             return Err(AssemblyError::PositionOutOfOrder {
-                found: first,
-                before: self.last,
+                found: Position {
+                    timeline,
+                    commit_lsn,
+                    record_lsn: place.0,
+                    row: place.1,
+                },
+                before,
             });
         }
+        self.timeline = timeline;
+        self.commit_lsn = commit_lsn;
+        self.place = place;
         if self.first.is_none() {
-            self.first = Some(first);
-            if let Some(header) = &self.continues {
-                self.add_database(header.database);
-            }
+            self.start();
         }
-        self.last = last;
         Ok(())
     }
 
+    /// Moves on within the transaction.
+    #[inline]
+    fn advance(&mut self, first: Place, last: Place) -> Result<(), AssemblyError> {
+        if first <= self.place || last < first {
+            return Err(AssemblyError::PositionOutOfOrder {
+                found: self.position(first),
+                before: self.last(),
+            });
+        }
+        self.place = first;
+        if self.first.is_none() {
+            self.start();
+        }
+        self.place = last;
+        Ok(())
+    }
+
+    /// Notes the current place as the block's first.
+    fn start(&mut self) {
+        self.first = Some(self.last());
+        if let Some(header) = &self.continues {
+            self.add_database(header.database);
+        }
+    }
+
+    #[inline]
     fn add_database(&mut self, database: DatabaseOid) {
-        if !self.databases.contains(&database) {
+        if self.databases.last() != Some(&database) && !self.databases.contains(&database) {
             self.databases.push(database);
         }
     }

@@ -13,6 +13,8 @@ mod assembler;
 mod builder;
 mod checkpoint;
 mod error;
+mod local;
+mod open;
 mod output;
 pub mod part;
 mod plain;

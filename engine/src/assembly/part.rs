@@ -93,7 +93,7 @@ pub struct Control {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ControlKind {
     /// A transaction committed (also at COMMIT PREPARED).
-    Commit(Box<Commit>),
+    Commit(Commit),
     /// A top-level transaction was rolled back.
     Abort {
         /// Its xid.

@@ -3,7 +3,8 @@
 //! Most transactions are of this kind, so this path does a fixed amount of work for each run and
 //! allocates nothing.
 
-use redostream_protocol::event::{EventError, TransactionHeader};
+use redostream_protocol::Lsn;
+use redostream_protocol::event::EventError;
 
 use super::builder::{BlockBuilder, Stretch};
 use super::error::AssemblyError;
@@ -32,7 +33,10 @@ pub(super) fn is_plain(
             && open.aborted.is_empty()
             && stored.chain(&open.tail.segments).all(kept)
     };
-    run.is_none_or(plain_run) && open.is_none_or(plain_open)
+    commit.origin.is_none()
+        && commit.gid.is_none()
+        && run.is_none_or(plain_run)
+        && open.is_none_or(plain_open)
 }
 
 /// Writes a small transaction in which nothing is to be cut or joined.
@@ -41,15 +45,19 @@ pub(super) fn release_plain(
     part: &Part,
     run: Option<&Run>,
     open: Option<&Transaction>,
-    header: &TransactionHeader,
+    commit: &Commit,
+    lsn: Lsn,
+    end_lsn: Lsn,
 ) -> Result<(), AssemblyError> {
     let malformed = |source: EventError| AssemblyError::Malformed {
-        lsn: header.commit_lsn,
-        top: header.xid,
+        lsn,
+        top: commit.top,
         source,
     };
-    out.begin(header)?;
+    out.begin_plain(commit, lsn, end_lsn)?;
     let mut events = 0;
+    // The only stretch's checksum is the transaction's.
+    let mut stretches = 0;
     let mut crc = None;
     if let Some(open) = open {
         for stored in &open.stored {
@@ -62,6 +70,8 @@ pub(super) fn release_plain(
             };
             out.shared(&stored.data, 0..stored.data.len(), stretch, stored.crc)?;
             events += u64::from(stored.events);
+            stretches += 1;
+            crc = stored.crc;
         }
         let tail = &open.tail;
         if !tail.data.is_empty() {
@@ -74,6 +84,8 @@ pub(super) fn release_plain(
             };
             out.copied(&tail.data, stretch)?;
             events += u64::from(tail.events);
+            stretches += 1;
+            crc = tail.crc;
         }
     }
     if let Some(run) = run {
@@ -86,9 +98,9 @@ pub(super) fn release_plain(
             relations: relations(part, run),
         };
         out.shared(&part.arena, range, stretch, Some(run.crc))?;
-        // The only run's checksum is the transaction's.
-        crc = (events == 0).then_some(run.crc);
         events += u64::from(run.events);
+        stretches += 1;
+        crc = Some(run.crc);
     }
-    out.commit(header.xid, events, crc)
+    out.commit(commit.top, events, crc.filter(|_| stretches == 1))
 }

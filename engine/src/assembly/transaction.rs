@@ -93,6 +93,8 @@ pub(super) struct Tail {
     pub(super) last: u32,
     pub(super) events: u32,
     pub(super) rows: u32,
+    /// CRC-32 of `data`, if it is one run's.
+    pub(super) crc: Option<u32>,
     pub(super) flags: u8,
 }
 
@@ -141,6 +143,8 @@ impl Transaction {
 
     fn copy(&mut self, part: &Part, run: &Run) {
         let tail = &mut self.tail;
+        let known = tail.data.is_empty() && run.flags & SPECIAL == 0;
+        tail.crc = known.then_some(run.crc);
         tail.last = tail.data.len() as u32 + (run.last - run.bytes.start);
         tail.data.extend_from_slice(&part.arena[byte_range(run)]);
         tail.events += run.events;
@@ -184,7 +188,7 @@ impl Transaction {
             last: tail.last,
             events: tail.events,
             rows: tail.rows,
-            crc: None,
+            crc: tail.crc,
             flags: tail.flags,
         });
     }
@@ -218,6 +222,7 @@ impl Transaction {
         tail.segments.clear();
         tail.relations.clear();
         (tail.last, tail.events, tail.rows, tail.flags) = (0, 0, 0, 0);
+        tail.crc = None;
     }
 }
 

@@ -51,12 +51,19 @@ pub(super) fn measure(
 }
 
 /// The place of the event at `offset`.
+#[inline]
 pub(super) fn place_at(data: &[u8], offset: usize) -> Result<Place, EventError> {
-    let header = data.get(offset..offset.saturating_add(HEADER_BYTES));
-    let mut cursor = Cursor::new(header.unwrap_or_default());
-    cursor.take(16, "event")?;
+    let header = data
+        .get(offset..)
+        .and_then(<[u8]>::first_chunk::<HEADER_BYTES>);
+    let Some(header) = header else {
+        // Says in the checked reader's words what is missing.
+        Cursor::new(data.get(offset..).unwrap_or_default()).take(HEADER_BYTES, "event")?;
+        return Ok((Lsn(0), 0));
+    };
+    let [.., a, b, c, d, e, f, g, h, i, j, k, l] = *header;
     Ok((
-        Lsn(cursor.u64("event record LSN")?),
-        cursor.u32("event row")?,
+        Lsn(u64::from_le_bytes([a, b, c, d, e, f, g, h])),
+        u32::from_le_bytes([i, j, k, l]),
     ))
 }

@@ -193,11 +193,11 @@ pub(crate) struct Storage {
 
 /// The bytes of attribute `wanted` (from 0) as stored, varlena header included. `Ok(None)` for
 /// null and for attributes that the tuple does not hold.
-pub(crate) fn attribute<'a>(
-    tuple: &'a [u8],
+pub(crate) fn attribute(
+    tuple: &[u8],
     storage: impl Iterator<Item = Storage>,
     wanted: usize,
-) -> Result<Option<&'a [u8]>, &'static str> {
+) -> Result<Option<&[u8]>, &'static str> {
     let count = usize::from(attributes(tuple));
     if wanted >= count {
         return Ok(None);

@@ -23,15 +23,10 @@ use super::partition::{
 use super::record::RECORD_HEADER_BYTES;
 use super::rmgr::{self, Treatment, heap, id, xlog};
 use super::walk;
+use crate::catalog::tracked::TrackedFiles;
 use crate::limits::{RECORD_BYTES_MAX, WAL_PAGE_BYTES};
 
 const PAGE: u64 = WAL_PAGE_BYTES as u64;
-
-/// Which files belong to catalogs.
-pub trait FileSet: Send + Sync {
-    /// Whether records on this file must go through the gate.
-    fn contains(&self, node: &RelFileNode) -> bool;
-}
 
 /// Why a record, or the page it should be on, is not what it has to be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -212,7 +207,7 @@ pub struct Span {
 /// Frames one chunk.
 pub struct Framer<'a> {
     rules: FramingRules,
-    tracked: &'a dyn FileSet,
+    tracked: &'a TrackedFiles,
     span: Span,
     position: Lsn,
     chunk: FramedChunk,
@@ -236,7 +231,7 @@ impl<'a> Framer<'a> {
     #[must_use]
     pub fn new(
         rules: FramingRules,
-        tracked: &'a dyn FileSet,
+        tracked: &'a TrackedFiles,
         span: Span,
         bytes: Vec<u8>,
         mut partitions: Vec<Vec<RowEntry>>,
@@ -335,6 +330,11 @@ impl<'a> Framer<'a> {
         while self.position < self.span.end {
             let page = Lsn(self.position.0 - self.position.0 % PAGE);
             if self.position == page {
+                let header = header_bytes(page, self.rules.segment_bytes) as u64;
+                if page.add(header) >= self.span.end {
+                    // No record can start on this page before the end.
+                    return Ok(None);
+                }
                 let at = (page.0 - self.chunk.base.0) as usize;
                 if bytes.len() < at + LONG_HEADER_BYTES {
                     return Ok(Some(page.add(LONG_HEADER_BYTES as u64)));
@@ -787,7 +787,7 @@ impl<'a> Framer<'a> {
                 "a chunk holds fewer records than file numbers"
             );
             self.chunk.files.push(*node);
-            self.file_tracked.push(self.tracked.contains(node));
+            self.file_tracked.push(self.tracked.contains(*node));
         }
         self.last_file = file;
         file

@@ -12,5 +12,7 @@ pub mod page;
 pub mod partition;
 pub mod record;
 pub mod rmgr;
-mod walk;
+#[cfg(test)]
+mod tests;
+pub(crate) mod walk;
 pub mod xact;

@@ -53,7 +53,6 @@ fn image_header_bytes(info: u8, format: &WalFormat) -> usize {
 pub(crate) struct Parts<'a> {
     pub(crate) block_data: &'a [u8],
     pub(crate) main: &'a [u8],
-    pub(crate) origin: u16,
     pub(crate) top: Xid,
 }
 
@@ -65,7 +64,7 @@ pub(crate) fn parts<'a>(record: &'a [u8], format: &WalFormat) -> Option<Parts<'a
     let mut block_at = 0;
     let mut block_bytes = 0;
     let mut main_bytes = 0;
-    let (mut origin, mut top) = (0, Xid::INVALID);
+    let mut top = Xid::INVALID;
     while record.len() - at > payload {
         match *record.get(at)? {
             255 => {
@@ -78,10 +77,7 @@ pub(crate) fn parts<'a>(record: &'a [u8], format: &WalFormat) -> Option<Parts<'a
                 at += 5;
                 break;
             }
-            253 => {
-                origin = u16_at(record.get(at + 1..at + 3)?, 0);
-                at += 3;
-            }
+            253 => at += 3,
             252 => {
                 top = Xid(u32_at(record.get(at + 1..at + 5)?, 0));
                 at += 5;
@@ -117,7 +113,6 @@ pub(crate) fn parts<'a>(record: &'a [u8], format: &WalFormat) -> Option<Parts<'a
     Some(Parts {
         block_data: record.get(block_at..block_at + block_bytes)?,
         main: record.get(main_at..)?,
-        origin,
         top,
     })
 }

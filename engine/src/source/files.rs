@@ -100,6 +100,8 @@ struct OpenSegment {
 struct Row {
     first: u64,
     next: u64,
+    /// Where files end that nothing is added to, and whether that is the end of all.
+    last: Option<(Lsn, bool)>,
 }
 
 impl FileSource {
@@ -353,14 +355,21 @@ impl FileSource {
         Lsn(self.size.end(number).0.saturating_sub(1))
     }
 
-    /// Extends the row of segments from the one of `from` on; returns its end, and whether that is
-    /// where the files really end.
+    /// Extends the row of segments from the one of `from` on; returns its end, and whether
+    /// nothing will ever stand there.
     fn row_end(&self, from: Lsn) -> Result<(Lsn, bool), SourceError> {
         let first = self.size.number(from);
         let history = self.history();
         let mut row = *self.row.lock();
         if !(row.first <= first && first < row.next) {
-            row = Row { first, next: first };
+            row = Row {
+                first,
+                next: first,
+                last: None,
+            };
+        }
+        if let Some(last) = row.last.filter(|(end, _)| from < *end) {
+            return Ok(last);
         }
         let mut end = self.size.start(row.next);
         let mut ends_here = false;
@@ -380,8 +389,14 @@ impl FileSource {
             }
             row.next += 1;
         }
+        let mut closed = false;
+        if self.closed && ends_here && end > from {
+            let last = self.size.number(Lsn(end.0.saturating_sub(1)));
+            closed = !self.directories.neighbours(last, &history)?.1;
+            row.last = Some((end, closed));
+        }
         *self.row.lock() = row;
-        Ok((end, ends_here))
+        Ok((end, closed))
     }
 
     fn restore(
@@ -441,19 +456,13 @@ impl OpenSegment {
 
 impl Source for FileSource {
     fn available(&self, from: Lsn) -> Result<Available, SourceError> {
-        let (end, ends_here) = self.row_end(from)?;
+        let (end, closed) = self.row_end(from)?;
         if end <= from {
             self.nothing_at(from)?;
         }
-        let end = end.max(from);
-        let last = self.size.number(Lsn(end.0.saturating_sub(1)));
-        let history = self.history();
-        let closed = self.closed
-            && ends_here
-            && (end <= from || !self.directories.neighbours(last, &history)?.1);
         Ok(Available {
-            end,
-            closed,
+            end: end.max(from),
+            closed: closed || (self.closed && end <= from),
             trusted: false,
         })
     }
@@ -481,7 +490,8 @@ impl Source for FileSource {
             let count = segment
                 .read(out, self.size.offset(from))
                 .map_err(|error| self.io(from, &segment.found.path, error))?;
-            if count == 0 || !segment.still_named() {
+            // Nothing is renamed where nothing is added.
+            if count == 0 || !(self.closed || segment.still_named()) {
                 self.forget(number);
                 continue;
             }

@@ -4,6 +4,7 @@
 //! how many came from where. Never: interprets a record.
 
 mod buffer;
+pub mod chunk;
 mod directories;
 mod files;
 mod restore;

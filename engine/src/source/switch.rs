@@ -49,6 +49,11 @@ impl Upstream {
         self.forks.lock().push(switch);
     }
 
+    /// More became known of the same history (its ancestors): nothing forks.
+    pub fn learn(&self, history: TimelineHistory) {
+        *self.history.write() = Arc::new(history);
+    }
+
     /// How often the history changed so far, and the lowest LSN at which it did after the first
     /// `seen` times. Who has read beyond that must go back to before it: those bytes, and the
     /// transactions that began in them, belong to another history.

@@ -127,30 +127,18 @@ impl<'a> Message<'a> {
     }
 }
 
-/// A relation's names, for errors.
-#[derive(Clone, Debug)]
-struct TableNames {
-    schema: Name,
-    table: Name,
-}
-
-impl TableNames {
-    fn of(relation: &Relation) -> Self {
-        Self {
-            schema: relation.schema.clone(),
-            table: relation.name.clone(),
-        }
-    }
+/// A relation's name with its schema, for errors.
+fn qualified(relation: &Relation) -> String {
+    format!("{}.{}", relation.schema, relation.name)
 }
 
 /// Refuses a row with another number of columns than its relation has.
-fn check_count(event: &Event<'_>, expected: usize, names: &TableNames) -> Result<(), RenderError> {
+fn check_count(event: &Event<'_>, expected: usize, table: &str) -> Result<(), RenderError> {
     if usize::from(event.header.count) == expected {
         return Ok(());
     }
     Err(RenderError::ColumnCount {
-        schema: names.schema.clone(),
-        table: names.table.clone(),
+        table: table.to_owned(),
         lsn: event.header.record_lsn,
         found: event.header.count,
         expected,
@@ -198,16 +186,15 @@ enum ColumnError {
 }
 
 impl ColumnError {
-    fn at(self, lsn: Lsn, names: &TableNames, column: &Name) -> RenderError {
+    fn at(self, lsn: Lsn, table: &str, column: &Name) -> RenderError {
         match self {
             ColumnError::External => RenderError::Internal {
                 what: "a TOAST pointer",
                 lsn,
             },
             ColumnError::Value(source) => RenderError::Value {
-                schema: names.schema.clone(),
-                table: names.table.clone(),
-                column: column.clone(),
+                table: table.to_owned(),
+                column: column.to_string(),
                 lsn,
                 source,
             },
@@ -244,14 +231,12 @@ pub enum RenderError {
         source: EventError,
     },
     /// A value contradicts its column's type: the table's data or the decoder is wrong.
-    #[error("{schema}.{table}, column {column}, row of the record at {lsn}: {source}")]
+    #[error("{table}, column {column}, row of the record at {lsn}: {source}")]
     Value {
-        /// The table's schema.
-        schema: Name,
-        /// The table.
-        table: Name,
+        /// The table, with its schema.
+        table: String,
         /// The column.
-        column: Name,
+        column: String,
         /// Start of the row's WAL record.
         lsn: Lsn,
         /// What is wrong.
@@ -268,12 +253,10 @@ pub enum RenderError {
         lsn: Lsn,
     },
     /// The event has another number of columns than its relation.
-    #[error("the row of the record at {lsn} has {found} columns, {schema}.{table} has {expected}")]
+    #[error("the row of the record at {lsn} has {found} columns, {table} has {expected}")]
     ColumnCount {
-        /// The table's schema.
-        schema: Name,
-        /// The table.
-        table: Name,
+        /// The table, with its schema.
+        table: String,
         /// Start of the row's WAL record.
         lsn: Lsn,
         /// Columns of the row.

@@ -5,18 +5,20 @@
 //! prints nothing. A sequence's or a structure's change prints nothing either: the plugin knows
 //! neither.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use super::identifier::push_identifier;
 use super::relations::Compiled;
 use super::{
-    ColumnError, Content, Relations, RenderError, SessionSettings, TableNames, UndecodedType,
-    column_content,
+    ColumnError, Content, Relations, RenderError, SessionSettings, UndecodedType, column_content,
 };
 use crate::event::{ColumnValue, Columns, Event, EventKind, TransactionHeader, flags};
-use crate::ids::{Lsn, Oid, Xid};
+use crate::ids::{DatabaseOid, Lsn, Oid, Xid};
 use crate::schema::{Column, Name, Relation};
 use crate::value::digits::push_u64;
-use crate::value::quoting::quote_literal;
-use crate::value::{Known, TextContext, TypeRenderer};
+use crate::value::quoting::close_literal;
+use crate::value::{Known, TextContext, TypeRenderer, to_utf8};
 
 /// What the lines depend on besides the events.
 #[derive(Clone, Debug)]
@@ -26,6 +28,9 @@ pub struct TestDecodingOptions {
     pub major: u16,
     /// What values depend on.
     pub settings: SessionSettings,
+    /// Whether lines are given in UTF-8 instead of the database's encoding. A line that is not
+    /// valid in that encoding is given as it is.
+    pub utf8: bool,
 }
 
 /// The renderer.
@@ -33,6 +38,8 @@ pub struct TestDecodingOptions {
 pub struct TestDecoding {
     options: TestDecodingOptions,
     transaction: Option<Transaction>,
+    /// Where the transaction, or the unit without a commit, belongs.
+    database: DatabaseOid,
     relations: Compiled<RelationLines>,
     undecoded: Vec<UndecodedType>,
     scratch: Vec<u8>,
@@ -52,6 +59,7 @@ impl TestDecoding {
         Self {
             options,
             transaction: None,
+            database: DatabaseOid::INVALID,
             relations: Compiled::default(),
             undecoded: Vec::new(),
             scratch: Vec::new(),
@@ -61,6 +69,7 @@ impl TestDecoding {
     /// Goes on inside a transaction whose begin event is not in this stream: no BEGIN is printed,
     /// its COMMIT is.
     pub fn set_transaction(&mut self, header: &TransactionHeader) {
+        self.database = header.database;
         // A unit without a commit has no transaction.
         self.transaction = header.xid.is_valid().then_some(Transaction {
             xid: header.xid,
@@ -91,8 +100,32 @@ impl TestDecoding {
         let result = self.append(event, relations, out);
         if result.is_err() {
             out.truncate(start);
+        } else if self.options.utf8 {
+            self.convert(event, relations, start, out);
         }
         result
+    }
+
+    /// Turns the lines from `start` on into UTF-8.
+    fn convert(
+        &self,
+        event: &Event<'_>,
+        relations: &dyn Relations,
+        start: usize,
+        out: &mut Vec<u8>,
+    ) {
+        let database = match relations.relation(event.header.relation) {
+            Some(relation) => Some(Arc::clone(&relation.database)),
+            None => relations.database(self.database),
+        };
+        let Some(encoding) = database.map(|database| database.encoding) else {
+            return;
+        };
+        let text = out.get(start..).unwrap_or_default();
+        if let Some(Cow::Owned(text)) = to_utf8(encoding, text) {
+            out.truncate(start);
+            out.extend_from_slice(text.as_bytes());
+        }
     }
 
     fn append(
@@ -131,6 +164,7 @@ impl TestDecoding {
 
     fn begin(&mut self, event: &Event<'_>) -> Result<(), RenderError> {
         let header = super::transaction_header(event)?;
+        self.database = header.database;
         self.transaction = Some(Transaction {
             xid: header.xid,
             begun: false,
@@ -183,7 +217,7 @@ impl TestDecoding {
                 .get(header.relation, header.record_lsn, relations, |relation| {
                     RelationLines::new(relation, settings)
                 })?;
-        super::check_count(event, relation.columns.len(), &relation.names)?;
+        super::check_count(event, relation.columns.len(), &relation.qualified)?;
         let mut tuples = Tuples {
             relation,
             columns: event.columns(),
@@ -285,7 +319,8 @@ struct RelationLines {
     name: Vec<u8>,
     columns: Vec<ColumnText>,
     context: TextContext,
-    names: TableNames,
+    /// `schema.table`, for errors.
+    qualified: String,
 }
 
 #[derive(Debug)]
@@ -321,20 +356,26 @@ impl Literal {
         }
     }
 
+    /// Appends what stands before the text.
+    fn open(self, out: &mut Vec<u8>) {
+        match self {
+            Literal::Bare | Literal::Bool => {}
+            Literal::Bits => out.extend_from_slice(b"B'"),
+            Literal::Quoted => out.push(b'\''),
+        }
+    }
+
     /// Makes a literal of the text from `start` on.
-    fn finish(self, out: &mut Vec<u8>, start: usize) {
+    fn close(self, out: &mut Vec<u8>, start: usize) {
         match self {
             Literal::Bare => {}
-            Literal::Bits => {
-                out.splice(start..start, *b"B'");
-                out.push(b'\'');
-            }
+            Literal::Bits => out.push(b'\''),
             Literal::Bool => {
                 let truth = out.get(start..) == Some(b"t");
                 out.truncate(start);
                 out.extend_from_slice(if truth { b"true" } else { b"false" });
             }
-            Literal::Quoted => quote_literal(out, start),
+            Literal::Quoted => close_literal(out, start),
         }
     }
 }
@@ -354,7 +395,7 @@ impl RelationLines {
                 .map(|column| ColumnText::new(column, major))
                 .collect(),
             context: settings.context(&relation.database),
-            names: TableNames::of(relation),
+            qualified: super::qualified(relation),
         }
     }
 }
@@ -400,7 +441,7 @@ impl Tuples<'_> {
             }
             let known = column_content(value, self.scratch)
                 .and_then(|content| column.push(content, &relation.context, out))
-                .map_err(|error| error.at(lsn, &relation.names, &column.name))?;
+                .map_err(|error| error.at(lsn, &relation.qualified, &column.name))?;
             if known == Known::No && !column.told {
                 column.told = true;
                 self.undecoded.push(UndecodedType {
@@ -422,8 +463,7 @@ impl ColumnText {
         out: &mut Vec<u8>,
     ) -> Result<Known, ColumnError> {
         out.extend_from_slice(&self.label);
-        let start = out.len();
-        let known = match content {
+        match content {
             Content::Null => {
                 out.extend_from_slice(b"null");
                 return Ok(Known::Yes);
@@ -432,6 +472,11 @@ impl ColumnText {
                 out.extend_from_slice(b"unchanged-toast-datum");
                 return Ok(Known::Yes);
             }
+            Content::Bytes(_) | Content::Text(_) => {}
+        }
+        self.literal.open(out);
+        let start = out.len();
+        let known = match content {
             Content::Bytes(bytes) => {
                 let rendered = self.renderer.text(bytes, context, out);
                 rendered.map_err(ColumnError::Value)?
@@ -440,124 +485,12 @@ impl ColumnText {
                 out.extend_from_slice(text);
                 Known::Yes
             }
+            Content::Null | Content::Unchanged => Known::Yes,
         };
-        self.literal.finish(out, start);
+        self.literal.close(out, start);
         Ok(known)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::render::samples::{self, Sample};
-
-    fn lines(major: u16, events: &[Vec<u8>]) -> String {
-        let mut renderer = TestDecoding::new(TestDecodingOptions {
-            major,
-            settings: SessionSettings::default(),
-        });
-        let relation = Arc::new(samples::relation(major));
-        let relations = |version| (version == relation.version).then(|| Arc::clone(&relation));
-        let mut out = Vec::new();
-        for event in events {
-            let event = samples::read(event);
-            renderer.event(&event, &relations, &mut out).unwrap();
-        }
-        String::from_utf8(out).unwrap()
-    }
-
-    #[test]
-    fn rows_are_printed_as_the_plugin_prints_them() {
-        let key = [Sample::Int(1), Sample::Null, Sample::Null];
-        let events = [
-            samples::begin(700),
-            samples::row(
-                EventKind::Insert,
-                0,
-                &[&[Sample::Int(1), Sample::Text("it's"), Sample::Bool(true)]],
-            ),
-            samples::row(
-                EventKind::Update,
-                flags::OLD_KEY,
-                &[&key, &[Sample::Int(2), Sample::Unchanged, Sample::Null]],
-            ),
-            samples::row(EventKind::Delete, flags::OLD_KEY, &[&key]),
-            samples::row(EventKind::Delete, 0, &[]),
-            samples::truncate(flags::CASCADE | flags::RESTART_IDENTITY),
-            samples::truncate(0),
-            samples::commit(),
-        ];
-        assert_eq!(
-            lines(15, &events),
-            "BEGIN 700\n\
-             table public.\"T\": INSERT: a[integer]:1 b[text]:'it''s' \"user\"[boolean]:true\n\
-             table public.\"T\": UPDATE: old-key: a[integer]:1 new-tuple: a[integer]:2 \
-             b[text]:unchanged-toast-datum \"user\"[boolean]:null\n\
-             table public.\"T\": DELETE: a[integer]:1\n\
-             table public.\"T\": DELETE: (no-tuple-data)\n\
-             table public.\"T\": TRUNCATE: restart_seqs cascade\n\
-             table public.\"T\": TRUNCATE: (no-flags)\n\
-             COMMIT 700\n"
-        );
-    }
-
-    #[test]
-    fn empty_transactions_and_messages_follow_the_version() {
-        let events = [
-            samples::begin(700),
-            samples::commit(),
-            samples::message(false),
-            samples::begin(701),
-            samples::message(true),
-            samples::commit(),
-        ];
-        let message = |transactional| {
-            format!("message: transactional: {transactional} prefix: p, sz: 3 content:xyz\n")
-        };
-        assert_eq!(lines(16, &events), [message(0), message(1)].concat());
-        assert_eq!(
-            lines(17, &events),
-            format!("{}BEGIN 701\n{}COMMIT 701\n", message(0), message(1))
-        );
-    }
-
-    #[test]
-    fn a_transaction_can_be_resumed() {
-        let mut renderer = TestDecoding::new(TestDecodingOptions {
-            major: 15,
-            settings: SessionSettings::default(),
-        });
-        let none = |_| None;
-        let commit = samples::commit();
-        let commit = samples::read(&commit);
-        let mut out = Vec::new();
-        let outside = renderer.event(&commit, &none, &mut out);
-        assert!(matches!(outside, Err(RenderError::NoTransaction { .. })));
-        renderer.set_transaction(&samples::header(702));
-        renderer.event(&commit, &none, &mut out).unwrap();
-        assert_eq!(out, b"COMMIT 702\n");
-    }
-
-    #[test]
-    fn a_bad_row_prints_nothing() {
-        let mut renderer = TestDecoding::new(TestDecodingOptions {
-            major: 15,
-            settings: SessionSettings::default(),
-        });
-        let relation = Arc::new(samples::relation(15));
-        let relations = |_| Some(Arc::clone(&relation));
-        renderer.set_transaction(&samples::header(702));
-        let bad = samples::row(
-            EventKind::Insert,
-            0,
-            &[&[Sample::Text("not four"), Sample::Null, Sample::Null]],
-        );
-        let bad = samples::read(&bad);
-        let mut out = b"before".to_vec();
-        let error = renderer.event(&bad, &relations, &mut out).unwrap_err();
-        assert!(matches!(error, RenderError::Value { .. }), "{error}");
-        assert_eq!(out, b"before");
-    }
-}
+mod tests;

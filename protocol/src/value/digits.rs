@@ -43,12 +43,12 @@ pub(crate) fn push_padded(out: &mut Vec<u8>, mut number: u64, width: usize) {
 
 /// Appends bytes as lower-case hexadecimal digits.
 pub(crate) fn push_hex(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.reserve(bytes.len() * 2);
-    out.extend(
-        bytes
-            .iter()
-            .flat_map(|byte| [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 0x0F)]]),
-    );
+    let start = out.len();
+    out.resize(start + bytes.len() * 2, 0);
+    let (pairs, _) = out[start..].as_chunks_mut();
+    for (pair, byte) in pairs.iter_mut().zip(bytes) {
+        *pair = [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 0x0F)]];
+    }
 }
 
 #[cfg(test)]

@@ -74,6 +74,7 @@ mod renderer;
 mod seg;
 mod system;
 mod text;
+mod text_json;
 mod text_search;
 mod uuid;
 mod vector;

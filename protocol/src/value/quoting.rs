@@ -50,14 +50,19 @@ pub(crate) fn force_quotes(out: &mut Vec<u8>, start: usize, escape: Escape) {
     out[start] = b'"';
 }
 
-/// Doubles every `'` in the text from `start` on and puts it into such quotes.
-pub(crate) fn quote_literal(out: &mut Vec<u8>, start: usize) {
-    let quotes = out[start..].iter().filter(|byte| **byte == b'\'').count();
+/// Doubles every `'` in the text from `start` on and ends it with one.
+pub(crate) fn close_literal(out: &mut Vec<u8>, start: usize) {
     let mut from = out.len();
-    let mut to = from + quotes + 2;
-    out.resize(to, b'\'');
-    to -= 1;
-    while from > start {
+    out.push(b'\'');
+    let text = &out[start..from];
+    if !text.contains(&b'\'') {
+        return;
+    }
+    let quotes = text.iter().filter(|byte| **byte == b'\'').count();
+    let mut to = from + quotes;
+    out.resize(to + 1, b'\'');
+    // From the back; once the places meet there is no quote before them.
+    while from < to {
         from -= 1;
         to -= 1;
         out[to] = out[from];
@@ -66,7 +71,6 @@ pub(crate) fn quote_literal(out: &mut Vec<u8>, start: usize) {
             out[to] = b'\'';
         }
     }
-    out[start] = b'\'';
 }
 
 /// What C's `isspace` and PostgreSQL's scanners take for white space.
@@ -94,7 +98,10 @@ mod tests {
             }
         }
         let mut out = b"x'it''".to_vec();
-        quote_literal(&mut out, 1);
-        assert_eq!(out, b"x'''it'''''");
+        close_literal(&mut out, 1);
+        assert_eq!(out, b"x''it'''''");
+        let mut out = b"'plain".to_vec();
+        close_literal(&mut out, 1);
+        assert_eq!(out, b"'plain'");
     }
 }

@@ -5,6 +5,7 @@ use super::boolean::truth;
 use super::composite::{composite_json, composite_text};
 use super::json::{push_json_text, push_json_verbatim};
 use super::range::{multirange_text, range_text};
+use super::text_json::push_json_of_text;
 use super::{TextContext, TextFn, ValueError, bytea, datetime, fixed, functions, other_families};
 use crate::limits::TYPE_NESTING_MAX;
 use crate::schema::{Name, TypeDesc, TypeShape};
@@ -31,7 +32,7 @@ pub struct TypeRenderer {
 
 /// How the text is made.
 #[derive(Clone, Debug)]
-enum Plan {
+pub(crate) enum Plan {
     Function(TextFn),
     /// Labels by OID, sorted.
     Enum(Vec<(u32, Name)>),
@@ -59,7 +60,7 @@ pub(crate) struct Field {
 
 /// How `to_json()` gives the type.
 #[derive(Clone, Debug)]
-enum JsonForm {
+pub(crate) enum JsonForm {
     /// Its text as a string.
     Text,
     Bool,
@@ -182,13 +183,17 @@ impl TypeRenderer {
         Ok(self.known)
     }
 
-    /// Appends text that stands for a value of this type as JSON: a string, if the type is not one
-    /// whose text is JSON already.
-    pub(crate) fn json_of_text(&self, text: &[u8], encoding: i32, out: &mut Vec<u8>) {
-        match self.json {
-            JsonForm::Verbatim => push_json_verbatim(out, encoding, text),
-            _ => push_json_text(out, encoding, text),
-        }
+    /// Appends the JSON of a value of which the stream gives the text.
+    pub fn json_of_text(&self, text: &[u8], context: &TextContext, out: &mut Vec<u8>) {
+        push_json_of_text(self, context.encoding, text, out);
+    }
+
+    pub(crate) const fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    pub(crate) const fn json_form(&self) -> &JsonForm {
+        &self.json
     }
 
     fn number(function: TextFn, length: i16, align: u8, json: JsonForm) -> Self {

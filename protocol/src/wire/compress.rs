@@ -9,7 +9,7 @@ use super::limits::{DATA_RAW_BYTES_MAX, LZ4_RATIO_MAX};
 #[must_use]
 pub fn compress(pieces: &[Bytes]) -> Option<Vec<u8>> {
     let raw: usize = pieces.iter().map(Bytes::len).sum();
-    if raw < 64 || raw > DATA_RAW_BYTES_MAX {
+    if !(64..=DATA_RAW_BYTES_MAX).contains(&raw) {
         return None;
     }
     let joined;

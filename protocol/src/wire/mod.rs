@@ -79,3 +79,5 @@ pub use welcome::Welcome;
 
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod stream_tests;

@@ -46,6 +46,9 @@ struct Arguments {
     /// Print the SQL instead of running it.
     #[arg(long)]
     print: bool,
+    /// Leave out the types whose text depends on other catalog rows (regclass, aclitem).
+    #[arg(long)]
+    without_object_names: bool,
     /// Run the SQL and the server only, without a decoder.
     #[arg(long)]
     no_decoder: bool,
@@ -65,6 +68,7 @@ fn main() -> Result<()> {
     let size = Size {
         sessions: arguments.sessions,
         transactions: arguments.transactions,
+        object_names: !arguments.without_object_names,
         ..Size::default()
     };
     let seeds = parse_seeds(&arguments.seeds)?;
@@ -148,7 +152,7 @@ fn run_batch(
             options.settings, options.segment_mib, options.checksums
         );
         if arguments.keep {
-            println!("kept in {}", batch.keep().display());
+            println!("kept in {}", batch.keep()?.display());
         }
     }
     Ok(())

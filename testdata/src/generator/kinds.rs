@@ -148,9 +148,18 @@ impl Kind {
     }
 }
 
+/// Whether a type's text depends on other rows of the catalog.
+fn names_objects(values: &str) -> bool {
+    values.starts_with("reg") || values == "aclitem"
+}
+
 /// Draws a built-in type.
-pub fn draw_base(random: &mut Random) -> Base {
-    let weights: Vec<usize> = BASES.iter().map(|base| base.weight).collect();
+pub fn draw_base(random: &mut Random, world: &World) -> Base {
+    let left_out = |base: &Base| !world.object_names && names_objects(base.values);
+    let weights: Vec<usize> = BASES
+        .iter()
+        .map(|base| if left_out(base) { 0 } else { base.weight })
+        .collect();
     BASES[random.weighted(&weights)]
 }
 
@@ -164,7 +173,7 @@ pub fn draw(random: &mut Random, world: &World) -> Kind {
             own
         };
     }
-    let base = draw_base(random);
+    let base = draw_base(random, world);
     // The two vectors are arrays themselves and have no arrays in use.
     if random.chance(12) && !base.sql.ends_with("vector") {
         Kind::Array(Box::new(Kind::Base(base)))
@@ -174,7 +183,7 @@ pub fn draw(random: &mut Random, world: &World) -> Kind {
 }
 
 /// Draws a type that can be a key and whose values are short.
-pub fn draw_key(random: &mut Random) -> Base {
+pub fn draw_key(random: &mut Random, world: &World) -> Base {
     let short = [
         "int4",
         "int4",
@@ -188,7 +197,7 @@ pub fn draw_key(random: &mut Random) -> Base {
         "oid",
     ];
     loop {
-        let base = draw_base(random);
+        let base = draw_base(random, world);
         if short.contains(&base.values) {
             return base;
         }

@@ -32,6 +32,8 @@ pub struct Size {
     pub transactions: usize,
     /// Tables made in the setup, which all sessions use.
     pub shared_tables: usize,
+    /// Types that name other objects (`regclass`, `aclitem`) are drawn too.
+    pub object_names: bool,
 }
 
 impl Default for Size {
@@ -40,6 +42,7 @@ impl Default for Size {
             sessions: 3,
             transactions: 22,
             shared_tables: 5,
+            object_names: true,
         }
     }
 }
@@ -61,6 +64,7 @@ pub struct Script {
 pub fn generate(seed: u64, major: u32, size: Size) -> Script {
     let mut random = Random::new(seed);
     let mut world = World::new(major, "g");
+    world.object_names = size.object_names;
     let setup = session::setup(&mut random, &mut world, size.shared_tables);
     let sessions = (0..size.sessions)
         .map(|number| {

@@ -70,6 +70,8 @@ pub struct World {
     pub views: Vec<String>,
     /// Sequences, quoted and qualified.
     pub sequences: Vec<String>,
+    /// Types whose text depends on other rows of the catalog are drawn too.
+    pub object_names: bool,
     prefix: String,
     /// Never goes back, so that no name is used twice.
     names: usize,
@@ -85,6 +87,7 @@ impl World {
             tables: Vec::new(),
             views: Vec::new(),
             sequences: Vec::new(),
+            object_names: true,
             prefix: prefix.to_owned(),
             names: 0,
         }

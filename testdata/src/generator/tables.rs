@@ -82,7 +82,7 @@ fn key_column(random: &mut Random, world: &mut World, table: &mut Table) -> Stri
             true,
         ),
         _ => {
-            let base = draw_key(random);
+            let base = draw_key(random, world);
             (Kind::Base(base), format!("{} primary key", base.sql), false)
         }
     };
@@ -429,7 +429,7 @@ pub fn create_type(random: &mut Random, world: &mut World) -> String {
             )
         }
         2 => {
-            let base = draw_base(random);
+            let base = draw_base(random, world);
             let kind = Kind::Base(base);
             let check = if random.chance(30) {
                 " check (true)"
@@ -441,7 +441,7 @@ pub fn create_type(random: &mut Random, world: &mut World) -> String {
         }
         _ => {
             let base = loop {
-                let base = draw_key(random);
+                let base = draw_key(random, world);
                 if base.values != "numeric_small" {
                     break base;
                 }

@@ -144,7 +144,7 @@ impl Log {
 
     pub(super) fn commit(&mut self, top: u32, subs: &[u32]) {
         let commit = self.commit_of(top, subs);
-        self.control(ControlKind::Commit(Box::new(commit)));
+        self.control(ControlKind::Commit(commit));
     }
 
     pub(super) fn commit_of(&self, top: u32, subs: &[u32]) -> Commit {

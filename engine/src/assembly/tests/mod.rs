@@ -1,6 +1,7 @@
 //! Assembly against a naive model, on logs written by hand and at random.
 
 mod cases;
+mod large;
 mod log;
 mod model;
 mod random;

@@ -281,7 +281,7 @@ impl Generator {
                 commit_time_us: 5,
             });
         }
-        self.log.control(ControlKind::Commit(Box::new(commit)));
+        self.log.control(ControlKind::Commit(commit));
     }
 
     fn rarely(&mut self) {

@@ -1,0 +1,255 @@
+//! One decode task: the rows of one partition of one part.
+
+use std::sync::Arc;
+
+use redostream_protocol::event::{EventHeader, EventKind, HEADER_BYTES};
+use redostream_protocol::schema::RelationVersion;
+use redostream_protocol::{Lsn, Xid};
+
+use super::{DecodeError, TupleError, heap};
+use crate::catalog::CatalogSnapshot;
+use crate::catalog::relation::{Layout, Target};
+use crate::framing::chunk::FramedChunk;
+use crate::framing::format::WalFormat;
+use crate::framing::partition::{RowEntry, RowKind};
+use crate::framing::walk;
+
+/// What the rows of a part are rows of.
+#[derive(Clone, Debug, Default)]
+pub struct Targets {
+    /// For each group of the chunk, the view its rows are seen in; empty if all are view 0.
+    pub views: Vec<u16>,
+    /// For each view, the target of each of the chunk's files; none where the view has no rows.
+    pub by_view: Vec<Vec<Option<Arc<Target>>>>,
+    /// For each view, the transaction whose it is; none for everybody's.
+    pub viewers: Vec<Option<Xid>>,
+    /// The catalogs here, if the text of some column depends on them.
+    pub snapshot: Option<Arc<CatalogSnapshot>>,
+}
+
+/// The view of rows that are passed over: their transaction will not be released.
+pub const VIEW_SKIP: u16 = u16::MAX;
+
+impl Targets {
+    /// The target of a row, or none if it is passed over.
+    #[inline]
+    fn of(&self, entry: &RowEntry) -> Option<&Target> {
+        let view = self.view(entry);
+        if view == VIEW_SKIP {
+            return None;
+        }
+        self.by_view[usize::from(view)][usize::from(entry.file)].as_deref()
+    }
+
+    #[inline]
+    fn view(&self, entry: &RowEntry) -> u16 {
+        self.views
+            .get(usize::from(entry.group))
+            .copied()
+            .unwrap_or(0)
+    }
+
+    /// What the names in a row's columns are looked up in.
+    #[inline]
+    fn names(&self, entry: &RowEntry) -> Option<Names<'_>> {
+        let snapshot = self.snapshot.as_deref()?;
+        let viewer = self
+            .viewers
+            .get(usize::from(self.view(entry)))
+            .copied()
+            .flatten();
+        Some(Names { snapshot, viewer })
+    }
+}
+
+/// The catalogs in the eyes of a row's transaction.
+#[derive(Clone, Copy)]
+pub(crate) struct Names<'a> {
+    pub(crate) snapshot: &'a CatalogSnapshot,
+    pub(crate) viewer: Option<Xid>,
+}
+
+/// The events of one record, contiguous in the task's arena.
+#[derive(Clone, Copy, Debug)]
+pub struct Item {
+    /// The record's number within its chunk.
+    pub number: u32,
+    /// Offset in the arena.
+    pub offset: u32,
+    /// Bytes.
+    pub bytes: u32,
+    /// Offset in the arena of its last event.
+    pub last: u32,
+    /// Events.
+    pub events: u32,
+    /// Inserts, updates and deletes among them.
+    pub rows: u32,
+    /// The relation version, 0 if none.
+    pub relation: RelationVersion,
+    /// The chunk's group.
+    pub group: u16,
+    /// Bits of [`crate::assembly::part::segment_flags`].
+    pub flags: u8,
+}
+
+/// What a task gives.
+#[derive(Debug, Default)]
+pub struct TaskOutput {
+    /// Encoded events.
+    pub arena: Vec<u8>,
+    /// One entry per record that gave events, ascending.
+    pub items: Vec<Item>,
+}
+
+/// Decodes `entries` of `chunk`, appending to `out`.
+pub fn decode(
+    chunk: &FramedChunk,
+    entries: &[RowEntry],
+    targets: &Targets,
+    format: &WalFormat,
+    out: &mut TaskOutput,
+) -> Result<(), DecodeError> {
+    for entry in entries {
+        let Some(target) = targets.of(entry) else {
+            continue;
+        };
+        if matches!(target, Target::Ignore(_) | Target::Sequence(_)) {
+            continue;
+        }
+        let lsn = chunk.lsn(entry.lsn_offset);
+        let record = chunk.record(entry.place);
+        let mut row = RowWriter {
+            arena: &mut out.arena,
+            xid: chunk.groups[usize::from(entry.group)].xid,
+            lsn,
+            relation: RelationVersion(0),
+            row: 0,
+            rows: 0,
+            last: 0,
+            flags: 0,
+            names: targets.names(entry),
+        };
+        let offset = row.arena.len();
+        let result = match walk::parts(record, format) {
+            None => Err(TupleError::Short("headers")),
+            Some(parts) => match entry.kind {
+                RowKind::Insert => heap::insert::decode(parts, target, &mut row),
+                RowKind::MultiInsert => heap::multi_insert::decode(parts, target, &mut row),
+                RowKind::Update => heap::update::decode(parts, target, &mut row),
+                RowKind::Delete => heap::delete::decode(parts, target, &mut row),
+                RowKind::Confirm => heap::confirm::decode(target, &mut row),
+            },
+        };
+        if let Err(problem) = result {
+            let row = row.row;
+            return Err(DecodeError {
+                lsn,
+                row,
+                relation: describe(target),
+                problem,
+            });
+        }
+        let bytes = row.arena.len() - offset;
+        if bytes == 0 {
+            continue;
+        }
+        let item = Item {
+            number: entry.number,
+            offset: offset as u32,
+            bytes: bytes as u32,
+            last: row.last as u32,
+            events: row.row,
+            rows: row.rows,
+            relation: row.relation,
+            group: entry.group,
+            flags: row.flags,
+        };
+        out.items.push(item);
+    }
+    Ok(())
+}
+
+fn describe(target: &Target) -> String {
+    match target {
+        Target::Table(layout) | Target::Sequence(layout) => {
+            format!("{}.{}", layout.relation.schema, layout.relation.name)
+        }
+        Target::Toast { oid } => format!("TOAST table {oid}"),
+        Target::Ignore(reason) => format!("{reason:?}"),
+    }
+}
+
+/// Writes the events of one record.
+pub(crate) struct RowWriter<'a> {
+    arena: &'a mut Vec<u8>,
+    xid: Xid,
+    lsn: Lsn,
+    /// Relation version that the record's main rows carry.
+    relation: RelationVersion,
+    /// Number of the next event within the record.
+    row: u32,
+    rows: u32,
+    last: usize,
+    flags: u8,
+    /// Where names in columns are looked up, if any column needs it.
+    names: Option<Names<'a>>,
+}
+
+impl<'a> RowWriter<'a> {
+    /// Names the relation of the events that follow, and reserves room for a row of `bytes`.
+    #[inline]
+    pub(crate) fn begin(&mut self, relation: RelationVersion, columns: usize, bytes: usize) {
+        self.relation = relation;
+        self.arena.reserve(HEADER_BYTES + 10 * columns + bytes);
+    }
+
+    /// Where names in the columns of a relation are looked up, if it has such columns.
+    #[inline]
+    pub(crate) fn names(&self, layout: &Layout) -> Option<Names<'a>> {
+        if layout.needs_catalog {
+            self.names
+        } else {
+            None
+        }
+    }
+
+    /// Marks the record's segment.
+    #[inline]
+    pub(crate) fn mark(&mut self, segment_flags: u8) {
+        self.flags |= segment_flags;
+    }
+
+    /// Writes one event; `payload` appends what follows the header and returns the flags.
+    #[inline(always)]
+    pub(crate) fn event(
+        &mut self,
+        kind: EventKind,
+        count: usize,
+        payload: impl FnOnce(&mut Vec<u8>) -> Result<u8, TupleError>,
+    ) -> Result<(), TupleError> {
+        let start = self.arena.len();
+        self.arena.extend_from_slice(&[0; HEADER_BYTES]);
+        let flags = payload(self.arena)?;
+        let header = EventHeader {
+            // An event holds one record's rows at most, and a record has less than 1 GiB.
+            size: (self.arena.len() - start) as u32,
+            kind,
+            flags,
+            count: count as u16,
+            xid: self.xid,
+            relation: self.relation,
+            record_lsn: self.lsn,
+            row: self.row,
+        };
+        self.arena[start..start + HEADER_BYTES].copy_from_slice(&header.to_bytes());
+        self.last = start;
+        self.row += 1;
+        if matches!(
+            kind,
+            EventKind::Insert | EventKind::Update | EventKind::Delete
+        ) {
+            self.rows += 1;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,328 @@
+//! Walks a heap tuple as logged, attribute by attribute, and appends its columns in wire form.
+//!
+//! ```text
+//! logged:  infomask2 u16 | infomask u16 | hoff u8 | [null bitmap, padding] | attributes
+//! ```
+//! The bitmap and padding fill the tuple header from byte 23 to `hoff`; attributes are aligned
+//! from there.
+// pg: access/htup_details.h, access/common/heaptuple.c heap_deform_tuple [14-18]
+
+use redostream_protocol::event::{
+    ColumnValue, Columns, CompressionMethod, TAG_INLINE_MAX, TAG_LONG, TAG_NULL, ToastPointer,
+    push_compressed, push_external, push_text, push_value,
+};
+
+use redostream_protocol::schema::TypeShape;
+
+use super::TupleError;
+use super::task::Names;
+use crate::catalog::relation::{Attribute, Layout};
+use crate::framing::page::{u16_at, u32_at};
+
+/// Bytes of `xl_heap_header`.
+// pg: access/heapam_xlog.h SizeOfHeapHeader [14-18]
+pub(crate) const LOGGED_HEADER_BYTES: usize = 5;
+/// Bytes of a tuple's header before the null bitmap.
+// pg: access/htup_details.h SizeofHeapTupleHeader [14-18]
+const TUPLE_HEADER_BYTES: usize = 23;
+
+const ATTRIBUTES_MASK: u16 = 0x07FF;
+const HAS_NULL: u16 = 0x0001;
+
+/// `VARTAG_ONDISK`, and the bytes of a pointer with its two header bytes.
+// pg: varatt.h vartag_external [14-18]
+const VARTAG_ONDISK: u8 = 18;
+const POINTER_BYTES: usize = 18;
+
+/// A tuple as logged.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LoggedTuple<'a> {
+    infomask2: u16,
+    infomask: u16,
+    hoff: u8,
+    /// Null bitmap, padding, attributes.
+    data: &'a [u8],
+}
+
+impl<'a> LoggedTuple<'a> {
+    /// Reads `xl_heap_header` and what follows it.
+    #[inline]
+    pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, TupleError> {
+        let (header, data) = bytes
+            .split_at_checked(LOGGED_HEADER_BYTES)
+            .ok_or(TupleError::Short("tuple header"))?;
+        Ok(Self::from_header(header, data))
+    }
+
+    /// From a header's 5 bytes and the data behind it.
+    #[inline]
+    pub(crate) fn from_header(header: &[u8], data: &'a [u8]) -> Self {
+        LoggedTuple {
+            infomask2: u16_at(header, 0),
+            infomask: u16_at(header, 2),
+            hoff: header[4],
+            data,
+        }
+    }
+
+    /// Splits into the null bitmap (empty if there are no nulls) and the attributes' bytes.
+    #[inline]
+    pub(crate) fn split(&self) -> Result<(usize, &'a [u8], &'a [u8]), TupleError> {
+        let count = usize::from(self.infomask2 & ATTRIBUTES_MASK);
+        let bad = TupleError::HeaderOffset(self.hoff);
+        let head = usize::from(self.hoff)
+            .checked_sub(TUPLE_HEADER_BYTES)
+            .ok_or(bad)?;
+        let (head, values) = self.data.split_at_checked(head).ok_or(bad)?;
+        let bitmap = if self.infomask & HAS_NULL != 0 {
+            head.get(..count.div_ceil(8)).ok_or(bad)?
+        } else {
+            &[]
+        };
+        Ok((count, bitmap, values))
+    }
+}
+
+/// Appends the columns of `tuple`. Returns whether one is a TOAST pointer. With `names`, values
+/// whose text depends on catalog rows are written as text.
+#[inline]
+pub(crate) fn push_columns(
+    layout: &Layout,
+    tuple: LoggedTuple<'_>,
+    names: Option<Names<'_>>,
+    out: &mut Vec<u8>,
+) -> Result<bool, TupleError> {
+    match names {
+        None => push_stored(layout, tuple, out),
+        Some(names) => {
+            let mut stored = Vec::new();
+            let external = push_stored(layout, tuple, &mut stored)?;
+            push_named(layout, &stored, names, out)?;
+            Ok(external)
+        }
+    }
+}
+
+/// Copies columns, with text in place of values that name catalog rows.
+#[cold]
+fn push_named(
+    layout: &Layout,
+    stored: &[u8],
+    names: Names<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), TupleError> {
+    let mut columns = Columns::new(stored);
+    let live = layout
+        .attributes
+        .iter()
+        .filter(|attribute| attribute.column.is_some());
+    for (attribute, column) in live.zip(&layout.relation.columns) {
+        let start = columns.offset();
+        let own = |_| TupleError::Contradiction("columns just written cannot be read");
+        let value = columns.read().map_err(own)?;
+        let shape = &column.data_type.base().shape;
+        if let (true, ColumnValue::Bytes(bytes), TypeShape::Base(function)) =
+            (attribute.needs_catalog, value, shape)
+        {
+            let mut text = Vec::new();
+            let database = layout.relation.database.oid;
+            let symbol = &function.symbol;
+            names
+                .snapshot
+                .reg_text(symbol, bytes, database, names.viewer, &mut text)
+                .map_err(|_| TupleError::Contradiction("a value names a catalog row wrongly"))?;
+            push_text(out, &text);
+        } else {
+            out.extend_from_slice(&stored[start..columns.offset()]);
+        }
+    }
+    Ok(())
+}
+
+/// Appends the columns as stored.
+#[inline]
+fn push_stored(
+    layout: &Layout,
+    tuple: LoggedTuple<'_>,
+    out: &mut Vec<u8>,
+) -> Result<bool, TupleError> {
+    let (count, bitmap, values) = tuple.split()?;
+    let Some(stored) = layout.attributes.get(..count) else {
+        let relation = layout.attributes.len();
+        return Err(TupleError::TooManyAttributes {
+            tuple: count,
+            relation,
+        });
+    };
+    let mut at = 0;
+    let mut external = false;
+    if bitmap.is_empty() {
+        for (number, attribute) in stored.iter().enumerate() {
+            external |= push_attribute(attribute, number, values, &mut at, out)?;
+        }
+    } else {
+        for (number, attribute) in stored.iter().enumerate() {
+            // The bitmap has a bit for each attribute, 1 where there is a value.
+            if bitmap[number / 8] & (1 << (number % 8)) == 0 {
+                if attribute.column.is_some() {
+                    out.push(TAG_NULL);
+                }
+                continue;
+            }
+            external |= push_attribute(attribute, number, values, &mut at, out)?;
+        }
+    }
+    if at != values.len() {
+        return Err(TupleError::Leftover(values.len() - at));
+    }
+    for attribute in layout.attributes.get(count..).unwrap_or_default() {
+        push_missing(attribute, out);
+    }
+    Ok(external)
+}
+
+/// An attribute that the tuple was written before: its missing value, or null.
+fn push_missing(attribute: &Attribute, out: &mut Vec<u8>) {
+    if attribute.column.is_none() {
+        return;
+    }
+    match &attribute.missing {
+        Some(value) => push_value(out, value),
+        None => out.push(TAG_NULL),
+    }
+}
+
+#[inline(always)]
+fn push_attribute(
+    attribute: &Attribute,
+    number: usize,
+    values: &[u8],
+    at: &mut usize,
+    out: &mut Vec<u8>,
+) -> Result<bool, TupleError> {
+    if attribute.length > 0 {
+        let start = align(*at, attribute.align);
+        let end = start + attribute.length as usize;
+        let value = values
+            .get(start..end)
+            .ok_or(TupleError::Overrun(number + 1))?;
+        *at = end;
+        if attribute.column.is_some() {
+            push_short_or_long(out, value);
+        }
+        return Ok(false);
+    }
+    if attribute.length == -1 {
+        return push_varlena(attribute, number, values, at, out);
+    }
+    let start = align(*at, attribute.align);
+    let rest = values.get(start..).ok_or(TupleError::Overrun(number + 1))?;
+    let end = rest
+        .iter()
+        .position(|byte| *byte == 0)
+        .ok_or(TupleError::Overrun(number + 1))?;
+    *at = start + end + 1;
+    if attribute.column.is_some() {
+        push_value(out, &rest[..end]);
+    }
+    Ok(false)
+}
+
+#[inline(always)]
+fn push_short_or_long(out: &mut Vec<u8>, value: &[u8]) {
+    if value.len() <= TAG_INLINE_MAX as usize {
+        out.push(value.len() as u8);
+    } else {
+        out.push(TAG_LONG);
+        out.extend_from_slice(&(value.len() as u32).to_le_bytes());
+    }
+    out.extend_from_slice(value);
+}
+
+/// A varlena: short, plain, compressed, or a pointer to TOAST.
+// pg: varatt.h [14-18]; byte order is little-endian
+#[inline(always)]
+fn push_varlena(
+    attribute: &Attribute,
+    number: usize,
+    values: &[u8],
+    at: &mut usize,
+    out: &mut Vec<u8>,
+) -> Result<bool, TupleError> {
+    let overrun = TupleError::Overrun(number + 1);
+    let bad = TupleError::Varlena(number + 1);
+    let first = *values.get(*at).ok_or(overrun)?;
+    let live = attribute.column.is_some();
+    // A byte that is not padding begins a header that is not aligned, or is already.
+    if first & 1 == 1 {
+        if first == 1 {
+            let pointer = values.get(*at..*at + POINTER_BYTES).ok_or(overrun)?;
+            *at += POINTER_BYTES;
+            return push_pointer(pointer, live, out).ok_or(bad);
+        }
+        let size = usize::from(first >> 1);
+        let value = values.get(*at + 1..*at + size).ok_or(overrun)?;
+        *at += size;
+        if live {
+            push_short_or_long(out, value);
+        }
+        return Ok(false);
+    }
+    let start = if first == 0 {
+        align(*at, attribute.align)
+    } else {
+        *at
+    };
+    let header = u32_at(values.get(start..start + 4).ok_or(overrun)?, 0);
+    if header & 1 == 1 {
+        return Err(bad);
+    }
+    let size = (header >> 2) as usize;
+    if size < 4 {
+        return Err(bad);
+    }
+    let value = values.get(start + 4..start + size).ok_or(overrun)?;
+    *at = start + size;
+    if !live {
+        return Ok(false);
+    }
+    if header & 2 == 0 {
+        push_short_or_long(out, value);
+        return Ok(false);
+    }
+    let info = u32_at(value.get(..4).ok_or(bad)?, 0);
+    let method = compression_method(info >> 30).ok_or(bad)?;
+    push_compressed(out, method, info & 0x3FFF_FFFF, &value[4..]);
+    Ok(false)
+}
+
+fn compression_method(number: u32) -> Option<CompressionMethod> {
+    match number {
+        0 => Some(CompressionMethod::Pglz),
+        1 => Some(CompressionMethod::Lz4),
+        _ => None,
+    }
+}
+
+fn push_pointer(bytes: &[u8], live: bool, out: &mut Vec<u8>) -> Option<bool> {
+    if bytes[1] != VARTAG_ONDISK {
+        return None;
+    }
+    let pointer = ToastPointer {
+        raw_size: u32_at(bytes, 2),
+        stored: u32_at(bytes, 6),
+        value: u32_at(bytes, 10),
+        relation: u32_at(bytes, 14),
+    };
+    if live {
+        push_external(out, pointer);
+    }
+    Some(live)
+}
+
+/// The next multiple of `alignment`, a power of two.
+#[inline(always)]
+const fn align(at: usize, alignment: u8) -> usize {
+    let mask = alignment as usize - 1;
+    (at + mask) & !mask
+}

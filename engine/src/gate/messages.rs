@@ -1,0 +1,292 @@
+//! Events that the gate makes itself: truncates, logical messages, sequence changes. They are
+//! rare, and name relations by OID or none at all.
+
+use bytes::Bytes;
+use redostream_protocol::cursor::{Cursor, ShortInput};
+use redostream_protocol::event::{EventHeader, EventKind, HEADER_BYTES, flags};
+use redostream_protocol::schema::RelationVersion;
+use redostream_protocol::{DatabaseOid, Lsn, Oid, RelFileNode, Xid};
+
+use super::{Gate, GateError, Passage, malformed};
+use crate::assembly::part::{ControlKind, segment_flags};
+use crate::catalog::relation::Target;
+use crate::decoding::task::Item;
+use crate::framing::partition::OrderedEntry;
+use crate::framing::record::Record;
+
+const TRUNCATE_CASCADE: u8 = 1;
+const TRUNCATE_RESTART: u8 = 2;
+
+/// An event before it has its header.
+struct Draft {
+    kind: EventKind,
+    flags: u8,
+    count: u16,
+    relations: Vec<RelationVersion>,
+    payload: Vec<u8>,
+}
+
+impl Draft {
+    fn bytes(&self, xid: Xid, lsn: Lsn) -> Vec<u8> {
+        let header = EventHeader {
+            size: (HEADER_BYTES + self.payload.len()) as u32,
+            kind: self.kind,
+            flags: self.flags,
+            count: self.count,
+            xid,
+            relation: self.relations.first().copied().unwrap_or_default(),
+            record_lsn: lsn,
+            row: 0,
+        };
+        let mut bytes = header.to_bytes().to_vec();
+        bytes.extend_from_slice(&self.payload);
+        bytes
+    }
+}
+
+impl Passage<'_> {
+    /// Adds an event to its transaction, at its record's place.
+    fn own_event(&mut self, entry: &OrderedEntry, xid: Xid, draft: &Draft) {
+        let Some(group) = self.chunk.groups.iter().position(|group| group.xid == xid) else {
+            return;
+        };
+        let event = draft.bytes(xid, self.lsn(entry));
+        let offset = self.own.arena.len() as u32;
+        let message = draft.kind == EventKind::Message;
+        self.own.items.push(Item {
+            number: entry.number,
+            offset,
+            bytes: event.len() as u32,
+            last: offset,
+            events: 1,
+            rows: 0,
+            relation: draft.relations.first().copied().unwrap_or_default(),
+            group: group as u16,
+            flags: if message { segment_flags::MESSAGE } else { 0 },
+        });
+        let number = self.own.items.len() as u32 - 1;
+        self.own_relations.extend(
+            draft
+                .relations
+                .iter()
+                .skip(1)
+                .map(|version| (number, *version)),
+        );
+        self.own.arena.extend_from_slice(&event);
+    }
+}
+
+impl Gate {
+    /// ```text
+    /// dbId u32 | nrelids u32 | flags u8 | pad | relids u32 ...
+    /// ```
+    // pg: access/heapam_xlog.h xl_heap_truncate [14-18]
+    pub(super) fn take_truncate(
+        &mut self,
+        record: &Record<'_>,
+        entry: &OrderedEntry,
+        passage: &mut Passage<'_>,
+    ) -> Result<(), GateError> {
+        let lsn = record.lsn;
+        let parsed = parse_truncate(record.main).map_err(|error| malformed(lsn, &error))?;
+        let (database, record_flags, oids) = parsed;
+        let top = self.transactions.top_of(record.xid);
+        if self.is_passed_over(top, database) {
+            return Ok(());
+        }
+        let viewer = self.catalog.has_changes(top).then_some(top);
+        let mut relations = Vec::new();
+        for oid in oids {
+            let target = self
+                .catalog
+                .resolve_oid(database, oid, viewer, &self.transactions)
+                .map_err(|error| GateError::Catalog { lsn, error })?;
+            if let Target::Table(layout) = &*target {
+                relations.push(layout.relation.version);
+            }
+        }
+        let mut event_flags = 0;
+        if record_flags & TRUNCATE_CASCADE != 0 {
+            event_flags |= flags::CASCADE;
+        }
+        if record_flags & TRUNCATE_RESTART != 0 {
+            event_flags |= flags::RESTART_IDENTITY;
+        }
+        let payload = relations
+            .iter()
+            .flat_map(|version| version.0.to_le_bytes())
+            .collect();
+        let draft = Draft {
+            kind: EventKind::Truncate,
+            flags: event_flags,
+            count: relations.len() as u16,
+            relations,
+            payload,
+        };
+        passage.own_event(entry, record.xid, &draft);
+        Ok(())
+    }
+
+    /// ```text
+    /// dbId u32 | transactional u8 | pad | prefix_size u64 | message_size u64 | prefix NUL | message
+    /// ```
+    // pg: replication/message.h xl_logical_message [14-18]
+    pub(super) fn take_message(
+        &mut self,
+        record: &Record<'_>,
+        entry: &OrderedEntry,
+        passage: &mut Passage<'_>,
+    ) -> Result<(), GateError> {
+        let lsn = record.lsn;
+        let message = parse_message(record.main).map_err(|error| malformed(lsn, &error))?;
+        let (database, transactional, prefix, content) = message;
+        let top = self.transactions.top_of(record.xid);
+        if self.is_passed_over(top, database) {
+            return Ok(());
+        }
+        let mut payload = Vec::with_capacity(4 + prefix.len() + content.len());
+        payload.extend_from_slice(&(prefix.len() as u32).to_le_bytes());
+        payload.extend_from_slice(prefix);
+        payload.extend_from_slice(content);
+        let draft = Draft {
+            kind: EventKind::Message,
+            flags: if transactional {
+                flags::TRANSACTIONAL
+            } else {
+                0
+            },
+            count: 0,
+            relations: Vec::new(),
+            payload,
+        };
+        if transactional {
+            passage.own_event(entry, record.xid, &draft);
+        } else {
+            self.standalone(entry, database, &draft.bytes(record.xid, lsn), passage);
+        }
+        Ok(())
+    }
+
+    /// ```text
+    /// relfilenode 12 bytes | tuple: header, last_value i64, log_cnt i64, is_called bool
+    /// ```
+    // pg: commands/sequence.h xl_seq_rec, FormData_pg_sequence_data [14-18]
+    pub(super) fn take_sequence(
+        &mut self,
+        record: &Record<'_>,
+        entry: &OrderedEntry,
+        passage: &mut Passage<'_>,
+    ) -> Result<(), GateError> {
+        let lsn = record.lsn;
+        let parsed = parse_sequence(record.main).map_err(|error| malformed(lsn, &error))?;
+        let (node, last_value, is_called) = parsed;
+        let top = self.transactions.top_of(record.xid);
+        if self.is_passed_over(top, node.database) {
+            return Ok(());
+        }
+        let own_view = self.catalog.has_changes(top).then_some(top);
+        let own = self.catalog.resolve(node, own_view, &self.transactions);
+        let committed = self.catalog.resolve(node, None, &self.transactions);
+        // Made in the same transaction: nobody else can see it yet.
+        let transactional = own_view.is_some() && committed.is_err();
+        let Ok(target) = own.or(committed) else {
+            return Ok(());
+        };
+        let Target::Sequence(layout) = &*target else {
+            return Ok(());
+        };
+        let mut payload = last_value.to_le_bytes().to_vec();
+        payload.push(u8::from(is_called));
+        let draft = Draft {
+            kind: EventKind::Sequence,
+            flags: if transactional {
+                flags::TRANSACTIONAL
+            } else {
+                0
+            },
+            count: 0,
+            relations: vec![layout.relation.version],
+            payload,
+        };
+        if transactional {
+            passage.own_event(entry, record.xid, &draft);
+        } else {
+            self.standalone(entry, node.database, &draft.bytes(record.xid, lsn), passage);
+        }
+        Ok(())
+    }
+
+    fn is_passed_over(&mut self, top: Xid, database: DatabaseOid) -> bool {
+        !self.is_consistent() || self.skips(top) || !self.is_selected(database)
+    }
+
+    fn standalone(
+        &self,
+        entry: &OrderedEntry,
+        database: DatabaseOid,
+        event: &[u8],
+        passage: &mut Passage<'_>,
+    ) {
+        let lsn = passage.lsn(entry);
+        if lsn < self.selection.start {
+            return;
+        }
+        let timeline = (self.timeline_at)(lsn);
+        let event = Bytes::copy_from_slice(event);
+        passage.control(
+            entry,
+            ControlKind::Standalone {
+                timeline,
+                database,
+                event,
+            },
+        );
+    }
+}
+
+fn parse_truncate(main: &[u8]) -> Result<(DatabaseOid, u8, Vec<Oid>), ShortInput> {
+    let mut cursor = Cursor::new(main);
+    let database = Oid(cursor.u32("database")?);
+    let count = cursor.u32("relation count")?;
+    let record_flags = cursor.u8("truncate flags")?;
+    cursor.take(3, "padding")?;
+    let mut oids = Vec::new();
+    for _ in 0..count {
+        oids.push(Oid(cursor.u32("relation")?));
+    }
+    Ok((database, record_flags, oids))
+}
+
+type Message<'a> = (DatabaseOid, bool, &'a [u8], &'a [u8]);
+
+fn parse_message(main: &[u8]) -> Result<Message<'_>, ShortInput> {
+    let mut cursor = Cursor::new(main);
+    let database = Oid(cursor.u32("database")?);
+    let transactional = cursor.u8("transactional")? != 0;
+    cursor.take(3, "padding")?;
+    let prefix_bytes = cursor.u64("prefix size")?;
+    let content_bytes = cursor.u64("message size")?;
+    let length = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    let prefix = cursor.take(length(prefix_bytes), "prefix")?;
+    let prefix = prefix.strip_suffix(&[0]).unwrap_or(prefix);
+    let content = cursor.take(length(content_bytes), "message")?;
+    Ok((database, transactional, prefix, content))
+}
+
+fn parse_sequence(main: &[u8]) -> Result<(RelFileNode, i64, bool), ShortInput> {
+    let mut cursor = Cursor::new(main);
+    let node = RelFileNode {
+        tablespace: Oid(cursor.u32("tablespace")?),
+        database: Oid(cursor.u32("database")?),
+        relation: Oid(cursor.u32("file number")?),
+    };
+    let tuple = cursor.rest();
+    cursor.take(22, "tuple header")?;
+    let hoff = usize::from(cursor.u8("header offset")?);
+    let mut values = Cursor::new(tuple);
+    values.take(hoff, "tuple header")?;
+    let last_value = values.i64("last value")?;
+    values.take(8, "log count")?;
+    let is_called = values.u8("is called")? != 0;
+    Ok((node, last_value, is_called))
+}

@@ -1,0 +1,176 @@
+//! Plans which chunk is read next.
+//!
+//! Far from the end of the log chunks are runs of whole pages and any number may be under way. At
+//! the end a chunk begins where the last complete record ended, so it is planned only when nothing
+//! else is under way.
+
+use redostream_protocol::Lsn;
+
+use super::{Source, SourceError};
+use crate::framing::chunk::Span;
+use crate::limits::{CHUNK_BYTES_MAX, WAL_PAGE_BYTES};
+
+/// A chunk to read and frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Its number; the gate takes chunks by it.
+    pub number: u64,
+    /// How often planning has begun anew; chunks of an older round are worthless.
+    pub round: u64,
+    /// What to frame.
+    pub span: Span,
+    /// Bytes behind `span.end` that could be read when planned.
+    pub available: Lsn,
+}
+
+/// What the planner says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Planned {
+    /// Read this.
+    Chunk(Plan),
+    /// Nothing can be read before what is under way is through.
+    Busy,
+    /// Nothing beyond this LSN yet.
+    Wait(Lsn),
+    /// Everything up to the asked-for end, or to the end of what will ever be, is under way.
+    End,
+}
+
+/// Where planning stands.
+#[derive(Debug)]
+pub struct Planner {
+    next: Next,
+    number: u64,
+    round: u64,
+    end: Lsn,
+    /// Bytes before this have been tried and end inside a record.
+    tried: Lsn,
+    /// Whether the source said that nothing will be added.
+    closed: bool,
+    chunk_bytes: u64,
+}
+
+/// Where the next chunk begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// At a record's start.
+    Record(Lsn),
+    /// At a page boundary.
+    Page(Lsn),
+    /// Where the gate will find the next record, once it has seen everything under way; nothing
+    /// before this LSN is left to plan.
+    Known(Lsn),
+}
+
+const PAGE: u64 = WAL_PAGE_BYTES as u64;
+
+impl Planner {
+    /// Plans from the record at `start`, up to records that start before `end`.
+    #[must_use]
+    pub fn new(start: Lsn, end: Lsn, chunk_bytes: usize) -> Self {
+        let chunk_bytes = chunk_bytes.clamp(WAL_PAGE_BYTES, CHUNK_BYTES_MAX) as u64 / PAGE * PAGE;
+        let next = Next::Record(start);
+        Planner {
+            next,
+            number: 0,
+            round: 0,
+            end,
+            tried: Lsn::INVALID,
+            closed: false,
+            chunk_bytes,
+        }
+    }
+
+    /// Begins anew at `next`; the next chunk has `number`. Bytes before `tried` are known to end
+    /// inside a record.
+    pub fn restart(&mut self, next: Next, number: u64, tried: Lsn) {
+        self.next = next;
+        self.number = number;
+        self.tried = tried;
+        self.round += 1;
+    }
+
+    /// How often planning has begun anew.
+    #[must_use]
+    pub const fn round(&self) -> u64 {
+        self.round
+    }
+
+    /// The LSN at which no more is planned.
+    #[must_use]
+    pub const fn end(&self) -> Lsn {
+        self.end
+    }
+
+    /// Plans the next chunk. `idle` says that no chunk is under way and `expected` is where the
+    /// next record starts.
+    pub fn plan(
+        &mut self,
+        source: &dyn Source,
+        idle: bool,
+        expected: Lsn,
+    ) -> Result<Planned, SourceError> {
+        if let Next::Known(_) = self.next
+            && idle
+        {
+            self.next = Next::Record(expected);
+        }
+        let (Next::Record(next) | Next::Page(next) | Next::Known(next)) = self.next;
+        if next >= self.end {
+            return Ok(Planned::End);
+        }
+        if matches!(self.next, Next::Known(_)) {
+            return Ok(Planned::Busy);
+        }
+        let available = match source.available(next) {
+            Ok(available) => available,
+            Err(SourceError::NotYet(_)) if self.closed => return Ok(Planned::End),
+            Err(SourceError::NotYet(_)) => return Ok(Planned::Wait(next)),
+            Err(error) => return Err(error),
+        };
+        self.closed = available.closed;
+        let target = Lsn(next.0 / PAGE * PAGE + self.chunk_bytes).min(self.end);
+        // One page more, so that most records that run over the end are there too.
+        if available.end >= target.add(PAGE) {
+            return Ok(Planned::Chunk(self.take(next, target, available.end)));
+        }
+        let target = target.min(available.end);
+        if available.closed {
+            if target <= next {
+                return Ok(Planned::End);
+            }
+            return Ok(Planned::Chunk(self.take(next, target, available.end)));
+        }
+        if !idle {
+            return Ok(Planned::Busy);
+        }
+        // At the live end the next record's start is known, and only there.
+        self.next = Next::Record(expected);
+        if available.end <= expected.max(self.tried) {
+            return Ok(Planned::Wait(expected.max(self.tried)));
+        }
+        Ok(Planned::Chunk(self.take(expected, target, available.end)))
+    }
+
+    fn take(&mut self, start: Lsn, target: Lsn, available: Lsn) -> Plan {
+        let exact = !matches!(self.next, Next::Page(_));
+        let span = Span {
+            start,
+            exact,
+            end: target,
+        };
+        let plan = Plan {
+            number: self.number,
+            round: self.round,
+            span,
+            available,
+        };
+        self.number += 1;
+        self.next = if target.0.is_multiple_of(PAGE) && available >= target.add(PAGE) {
+            Next::Page(target)
+        } else {
+            Next::Known(target)
+        };
+        plan
+    }
+}

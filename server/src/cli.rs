@@ -1,0 +1,224 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use redostream_protocol::Lsn;
+
+use crate::size;
+
+/// Turns PostgreSQL's write-ahead log into an ordered stream of committed changes, outside the
+/// database.
+///
+/// Exit status: 0 done as asked; 1 cannot connect, source or runtime error; 2 usage or
+/// configuration; 3 log damaged or undecodable; 4 position cannot be served; 5 not authorised.
+#[derive(Debug, Parser)]
+#[command(name = "redostream-server", version)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) log: LogArguments,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Replay recorded WAL, serve it on loopback, subscribe to it, show what goes by.
+    Demo(DemoArguments),
+    /// Serve the changes of a cluster, beside one of its standbys.
+    Serve(ServeArguments),
+    /// Drop the replication slot of a server that is no longer wanted.
+    Decommission(DecommissionArguments),
+    /// Decode WAL files offline, from a data directory or base backup, to standard output.
+    Decode(DecodeArguments),
+}
+
+/// How to log.
+#[derive(Debug, Args)]
+pub(crate) struct LogArguments {
+    /// Form of log lines on standard error.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+    /// Least level of log lines: error, warn, info, debug or trace.
+    #[arg(long, global = true, default_value = "info", value_name = "LEVEL")]
+    pub(crate) log_level: tracing::Level,
+}
+
+/// Form of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What is printed of changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// One JSON object a line.
+    Json,
+    /// What PostgreSQL's `test_decoding` prints.
+    #[value(name = "test_decoding")]
+    TestDecoding,
+    /// Nothing: decode only.
+    None,
+}
+
+/// `demo`.
+#[derive(Debug, Args)]
+pub(crate) struct DemoArguments {
+    /// Connections of the subscription.
+    #[arg(long, value_name = "K", default_value_t = 4)]
+    pub(crate) streams: u16,
+    /// Decoder threads. Default: the machine's cores.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) decoders: usize,
+    /// Transactions to show before going on in silence.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(crate) show: u64,
+}
+
+/// `decommission`.
+#[derive(Debug, Args)]
+pub(crate) struct DecommissionArguments {
+    /// Where the slot is, as libpq has it.
+    #[arg(long, value_name = "CONNINFO")]
+    pub(crate) upstream: String,
+    /// The slot to drop.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) slot: String,
+}
+
+/// `serve`.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArguments {
+    /// Data directory of a standby (or primary) of the cluster, readable by this process.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) pgdata: PathBuf,
+    /// Where WAL is streamed from, as libpq has it; without it only files are served.
+    #[arg(long, value_name = "CONNINFO")]
+    pub(crate) upstream: Option<String>,
+    /// Physical replication slot; made if missing, never dropped.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) slot: Option<String>,
+    /// Database to serve; repeatable. Default: all.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) database: Vec<String>,
+    /// Directory for restart points, subscriptions and spilled transactions.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: PathBuf,
+    /// Further directories with WAL segments; repeatable.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) wal: Vec<PathBuf>,
+    /// WAL archive directory.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) archive: Option<PathBuf>,
+    /// Address of the control plane.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7600")]
+    pub(crate) listen: std::net::SocketAddr,
+    /// Address for data connections. Default: the same host, port + 1.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen_data: Option<std::net::SocketAddr>,
+    /// Data address as clients are told it. Default: where they reached the control plane.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) advertise_data: Option<String>,
+    /// Decoder threads. Default: the machine's cores.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) decoders: usize,
+    /// Redo kept in memory, and as much of decoded changes.
+    #[arg(long, value_name = "SIZE", value_parser = size::parse, default_value = "64MiB")]
+    pub(crate) buffer: u64,
+    /// Memory for open transactions; beyond it they go to files.
+    #[arg(long, value_name = "SIZE", value_parser = size::parse, default_value = "256MiB")]
+    pub(crate) memory: u64,
+    /// Most bytes of those files.
+    #[arg(long, value_name = "SIZE", value_parser = size::parse, default_value = "64GiB")]
+    pub(crate) spill_max: u64,
+    /// Milliseconds of silence after which a client counts as gone.
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub(crate) peer_timeout_ms: u64,
+    /// Listen beyond loopback without TLS and authentication.
+    #[arg(long)]
+    pub(crate) insecure: bool,
+}
+
+impl ServeArguments {
+    /// Where data connections are taken.
+    pub(crate) fn data_address(&self) -> std::net::SocketAddr {
+        self.listen_data.unwrap_or_else(|| {
+            let port = self.listen.port();
+            let next = if port == 0 { 0 } else { port.saturating_add(1) };
+            std::net::SocketAddr::new(self.listen.ip(), next)
+        })
+    }
+}
+
+/// `decode`.
+#[derive(Debug, Args)]
+pub(crate) struct DecodeArguments {
+    /// Data directory or base backup to take the catalog from; not in use by a running server.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) pgdata: PathBuf,
+    /// Directory with WAL segments; repeatable. Default: pg_wal of the data directory.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) wal: Vec<PathBuf>,
+    /// Database to decode; repeatable. Default: all.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) database: Vec<String>,
+    /// Table to decode, as schema.table with * and ?; repeatable. Default: all.
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) table: Vec<String>,
+    /// First LSN: transactions that commit before it are left out. Default: as early as possible.
+    #[arg(long, value_name = "LSN")]
+    pub(crate) start: Option<Lsn>,
+    /// LSN to stop at: transactions that commit at or after it are left out. Default: the end of
+    /// the WAL.
+    #[arg(long, value_name = "LSN")]
+    pub(crate) end: Option<Lsn>,
+    /// Timeline to follow. Default: the newest that descends from the data directory's.
+    #[arg(long, value_name = "N")]
+    pub(crate) timeline: Option<u32>,
+    /// Decoder threads. Default: the machine's cores.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) decoders: usize,
+    /// Memory for open transactions; beyond it they go to files.
+    #[arg(long, value_name = "SIZE", value_parser = size::parse, default_value = "256MiB")]
+    pub(crate) memory: u64,
+    /// Directory for those files. Default: the system's directory for temporary files.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) spill_dir: Option<PathBuf>,
+    /// What to print.
+    #[arg(long, value_enum, default_value_t = Format::Json)]
+    pub(crate) format: Format,
+    /// Time zone of timestamptz in test_decoding format.
+    #[arg(long, value_name = "TZ", default_value = "UTC")]
+    pub(crate) timezone: String,
+    /// Locale of money.
+    #[arg(long, value_name = "L", default_value = "C")]
+    pub(crate) lc_monetary: String,
+    /// Encoding of the text printed in test_decoding format. Default: the database's own.
+    #[arg(long, value_name = "E")]
+    pub(crate) encoding: Option<String>,
+    /// Print one JSON object with figures on standard error.
+    #[arg(long)]
+    pub(crate) stats: bool,
+    /// Bytes of WAL per chunk, for measurements.
+    #[arg(long, value_name = "SIZE", value_parser = size::parse, default_value = "256KiB", hide = true)]
+    pub(crate) chunk: u64,
+    /// Partitions per chunk, for measurements; 0 takes one for each decoder.
+    #[arg(long, value_name = "N", default_value_t = 0, hide = true)]
+    pub(crate) partitions: usize,
+}
+
+/// Starts logging to standard error.
+pub(crate) fn start_log(arguments: &LogArguments) {
+    let builder = tracing_subscriber::fmt()
+        .with_max_level(arguments.log_level)
+        .with_writer(std::io::stderr);
+    match arguments.log_format {
+        LogFormat::Text => builder.with_target(false).init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}

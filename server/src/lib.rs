@@ -1,0 +1,32 @@
+//! The Redostream server: beside a PostgreSQL standby, redo in, change streams out.
+//!
+//! [`session`] and [`control`] stand between released blocks and subscribers; the rest is the
+//! process: commands, the replication client, restart points.
+
+mod cli;
+pub mod control;
+mod decode;
+mod demo;
+mod exit;
+mod live;
+mod print;
+mod restart_point;
+mod serve;
+pub mod session;
+mod size;
+mod upstream;
+
+use clap::Parser;
+
+/// Runs the command line; gives the process's exit status.
+#[must_use]
+pub fn run() -> std::process::ExitCode {
+    let cli = cli::Cli::parse();
+    cli::start_log(&cli.log);
+    exit::status(match &cli.command {
+        cli::Command::Demo(arguments) => demo::run(arguments),
+        cli::Command::Serve(arguments) => serve::run(arguments),
+        cli::Command::Decommission(arguments) => serve::decommission(arguments),
+        cli::Command::Decode(arguments) => decode::run(arguments),
+    })
+}

@@ -1,0 +1,139 @@
+//! A catch-up pipeline: private to one subscriber, from a restart point over files (or the redo
+//! buffer, as far as it reaches), until it has reached the feed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use redostream_engine::assembly::Assembler;
+use redostream_engine::error::EngineError;
+use redostream_engine::feed::block::Block;
+use redostream_engine::gate::Gate;
+use redostream_engine::pipeline::{self, Counters, PipelineOptions, Sink, StopToken};
+use redostream_protocol::Lsn;
+use redostream_protocol::wire::{Fault, FaultCode};
+
+use super::{Live, fault_of};
+
+/// Blocks that wait for the subscriber.
+const BLOCKS_MAX: usize = 16;
+/// Numbers catch-up pipelines, so that each has a spill directory of its own.
+static NUMBER: AtomicU64 = AtomicU64::new(0);
+
+/// A running catch-up pipeline.
+pub(super) struct CatchUp {
+    blocks: Receiver<Block>,
+    stop: StopToken,
+    thread: Option<JoinHandle<Result<(), EngineError>>>,
+}
+
+struct ChannelSink {
+    sender: SyncSender<Block>,
+}
+
+impl Sink for ChannelSink {
+    fn block(&mut self, block: Block) -> Result<(), EngineError> {
+        let sent = self.sender.send(block);
+        sent.map_err(|_| EngineError::Output("the subscriber went away".to_owned()))
+    }
+}
+
+impl CatchUp {
+    /// Starts from the newest restart point at or before `start`, for transactions that commit at
+    /// `start` or later.
+    pub(super) fn start(live: &Arc<Live>, start: Lsn) -> Result<Self, Fault> {
+        let internal = |error: &dyn ToString| Fault::new(FaultCode::Internal, error.to_string());
+        let points = live
+            .restart_points
+            .list()
+            .map_err(|error| internal(&error))?;
+        let Some(at) = points.into_iter().rev().find(|at| *at <= start) else {
+            let message = format!("no restart point at or before {start} is left");
+            return Err(Fault::new(FaultCode::PositionTooOld, message));
+        };
+        let stored = live
+            .restart_points
+            .read(at)
+            .map_err(|error| internal(&error))?;
+        let setting = &live.setting;
+        let gate = Gate::restore(
+            stored.gate,
+            setting.format,
+            setting.selection(start),
+            setting.timeline_at(),
+            setting.segment_bytes,
+        );
+        let name = format!("catch-up-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let store = setting
+            .assembler_store(&name)
+            .map_err(|error| internal(&error))?;
+        let mut spilled = stored.spilled;
+        let assembler = Assembler::restore(setting.memory_bytes, store, stored.assembly, |top| {
+            let index = spilled.iter().position(|(of, _)| *of == top)?;
+            Some(std::io::Cursor::new(spilled.swap_remove(index).1))
+        })
+        .map_err(|error| internal(&error))?;
+        let (sender, blocks) = mpsc::sync_channel(BLOCKS_MAX);
+        let stop = StopToken::default();
+        let (live, stopped) = (Arc::clone(live), stop.clone());
+        tracing::info!(from = %at, %start, "catch-up pipeline started");
+        let thread = std::thread::Builder::new()
+            .name("catch-up".to_owned())
+            .spawn(move || run(&live, gate, assembler, sender, &stopped))
+            .map_err(|error| internal(&error))?;
+        Ok(CatchUp {
+            blocks,
+            stop,
+            thread: Some(thread),
+        })
+    }
+
+    /// The next block; none if there is none within `timeout`.
+    pub(super) fn next(&mut self, timeout: Duration) -> Result<Option<Block>, Fault> {
+        match self.blocks.recv_timeout(timeout) {
+            Ok(block) => Ok(Some(block)),
+            Err(mpsc::RecvTimeoutError::Timeout) => Ok(None),
+            Err(mpsc::RecvTimeoutError::Disconnected) => Err(self.end()),
+        }
+    }
+
+    fn end(&mut self) -> Fault {
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(Err(error))) => fault_of(&error),
+            Some(Ok(Ok(()))) | None => Fault::new(FaultCode::Stopping, "the server stops"),
+            Some(Err(_)) => Fault::new(FaultCode::Internal, "a catch-up pipeline panicked"),
+        }
+    }
+}
+
+impl Drop for CatchUp {
+    fn drop(&mut self) {
+        self.stop.stop();
+        // Unblocks the pipeline if it waits for room; it then ends by itself.
+        while self.blocks.try_recv().is_ok() {}
+    }
+}
+
+fn run(
+    live: &Live,
+    gate: Gate,
+    assembler: Assembler,
+    sender: SyncSender<Block>,
+    stop: &StopToken,
+) -> Result<(), EngineError> {
+    let options = PipelineOptions {
+        decoders: live.setting.decoders,
+        partitions: 0,
+        chunk_bytes: redostream_engine::limits::CHUNK_BYTES,
+        end: Lsn::MAX,
+    };
+    let source = &*live.setting.source;
+    let mut sink = ChannelSink { sender };
+    let counters = Counters::default();
+    pipeline::run(
+        source, gate, assembler, &options, &mut sink, &counters, stop,
+    )
+    .0
+}

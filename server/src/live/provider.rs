@@ -1,0 +1,172 @@
+//! What sessions ask of a live server.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use redostream_engine::pipeline::STAGES;
+use redostream_protocol::control::{From as Place, Start};
+use redostream_protocol::schema::{Relation, RelationVersion};
+use redostream_protocol::wire::{Fault, FaultCode};
+use redostream_protocol::{Lsn, Position, TimelineId};
+
+use super::Live;
+use super::reader::LiveReader;
+use crate::session::{BoxFuture, Opened, StartRequest, StatusSnapshot, StreamProvider};
+
+/// 2000-01-01 00:00 UTC in microseconds since 1970.
+const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
+
+/// The provider; shared by all sessions.
+pub(crate) struct LiveProvider(pub(crate) Arc<Live>);
+
+impl LiveProvider {
+    /// Where a stream begins, or why it cannot.
+    fn resolve(&self, request: &StartRequest) -> Result<Start, Fault> {
+        let live = &self.0;
+        let ours = live.setting.system_identifier;
+        if let Some(theirs) = request.system_identifier
+            && theirs != ours
+        {
+            let message = format!("the position is from cluster {theirs}, this is cluster {ours}");
+            let mut fault = Fault::new(FaultCode::OtherCluster, message);
+            fault.system_identifier = Some(ours);
+            return Err(fault);
+        }
+        let Some(earliest) = *live.ready.borrow() else {
+            let waits = live.waits_for.lock().clone().unwrap_or_default();
+            let message = format!("the server is not ready yet; it waits for {waits}");
+            return Err(Fault::new(FaultCode::NotReady, message));
+        };
+        let start = match request.place {
+            Place::Earliest => Start::At(earliest.commit_lsn),
+            Place::Latest => Start::At(live.released().max(earliest.commit_lsn)),
+            Place::Lsn(lsn) => Start::At(lsn),
+            Place::Position(position) => {
+                self.check_history(&position)?;
+                Start::After(position)
+            }
+        };
+        if start.lsn() < earliest.commit_lsn {
+            let message = format!("{start} is older than the oldest position, {earliest}");
+            let mut fault = Fault::new(FaultCode::PositionTooOld, message);
+            fault.oldest = Some(earliest);
+            return Err(fault);
+        }
+        Ok(start)
+    }
+
+    /// Refuses a position of a fork that this server's history does not contain.
+    fn check_history(&self, position: &Position) -> Result<(), Fault> {
+        let ours = self.0.setting.source.timeline_at(position.commit_lsn);
+        if position.timeline == ours {
+            return Ok(());
+        }
+        let lsn = position.commit_lsn;
+        let message = format!(
+            "the position lies on timeline {}, but this server's history has timeline {ours} at {lsn}",
+            position.timeline
+        );
+        let mut fault = Fault::new(FaultCode::Diverged, message);
+        fault.lsn = Some(lsn);
+        Err(fault)
+    }
+}
+
+impl StreamProvider for LiveProvider {
+    fn system_identifier(&self) -> u64 {
+        self.0.setting.system_identifier
+    }
+
+    fn timeline(&self) -> TimelineId {
+        match &self.0.setting.received {
+            Some(received) if received.timeline() != TimelineId(0) => received.timeline(),
+            _ => self.0.setting.source.timeline_at(self.0.released()),
+        }
+    }
+
+    fn ready(&self) -> Option<Position> {
+        *self.0.ready.borrow()
+    }
+
+    fn wait_ready(&self) -> BoxFuture<'_, ()> {
+        let mut ready = self.0.ready();
+        Box::pin(async move {
+            // The sender lives as long as the server.
+            let _ = ready.wait_for(Option::is_some).await;
+        })
+    }
+
+    fn open(&self, request: &StartRequest) -> Result<Opened, Fault> {
+        let start = self.resolve(request)?;
+        let reader = LiveReader::open(&self.0, start)?;
+        Ok(Opened {
+            start,
+            reader: Box::new(reader),
+        })
+    }
+
+    fn relation(&self, version: RelationVersion) -> Option<Arc<Relation>> {
+        self.0.relations.relation(version)
+    }
+
+    fn status(&self) -> StatusSnapshot {
+        let live = &self.0;
+        let counters = &live.counters;
+        let decoded = Lsn(counters.decoded_lsn.load(Ordering::Relaxed));
+        let released = live.released();
+        let received = live.setting.received.as_ref();
+        let end = received
+            .map_or(decoded, |received| received.received())
+            .max(decoded);
+        let source_end = received
+            .map_or(end, |received| received.server_end())
+            .max(end);
+        let earliest = *live.ready.borrow();
+        let failed = live.failure.lock().is_some();
+        let state = match (failed, live.stop.is_stopped(), earliest) {
+            (true, _, _) => "failed",
+            (_, true, _) => "stopping",
+            (_, _, Some(_)) => "ready",
+            (_, _, None) => "starting",
+        };
+        let mut waiting_for: Vec<String> = live.waits_for.lock().clone().into_iter().collect();
+        if let Some(received) = received
+            && !received.is_connected()
+        {
+            let times = received.reconnects();
+            waiting_for.push(format!("the upstream (connection lost {times} times)"));
+        }
+        let heard_us = received.map_or(0, |received| received.last_message_us());
+        let stages = STAGES.iter().zip(&counters.busy_ns).map(|(name, busy)| {
+            let busy = busy.load(Ordering::Relaxed) as f64 / 1e9;
+            ((*name).to_owned(), busy, 0.0)
+        });
+        StatusSnapshot {
+            state: state.to_owned(),
+            earliest,
+            received: end,
+            decoded,
+            released,
+            lag_bytes: source_end.bytes_since(released),
+            waiting_for,
+            source_time_us: if heard_us == 0 {
+                0
+            } else {
+                heard_us - POSTGRES_EPOCH_US
+            },
+            stages: stages.collect(),
+            ..StatusSnapshot::default()
+        }
+    }
+
+    fn describe(&self, _database: &str, table: &str, _at: Option<&str>) -> Result<String, Fault> {
+        let message = format!("this server cannot describe {table}: structures are not served yet");
+        Err(Fault::new(FaultCode::NotFound, message))
+    }
+
+    fn probe(&self, request: &StartRequest) -> Result<(Position, String), Fault> {
+        let start = self.resolve(request)?;
+        let oldest = self.ready().unwrap_or_default();
+        Ok((oldest, start.to_string()))
+    }
+}

@@ -1,0 +1,152 @@
+//! One subscriber's way through the blocks: the feed if it is there, else a catch-up pipeline
+//! that ends by joining the feed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redostream_engine::feed::block::Block;
+use redostream_engine::feed::{Next, Reader, Start as FeedStart};
+use redostream_protocol::control::Start;
+use redostream_protocol::wire::{Fault, FaultCode};
+use redostream_protocol::{Lsn, Position};
+
+use super::catch_up::CatchUp;
+use super::{Live, trim};
+use crate::session::{BlockEntry, BlockReader};
+
+enum Way {
+    Feed(Reader<Arc<BlockEntry>>),
+    CatchUp(CatchUp),
+}
+
+/// A [`BlockReader`] over a live server.
+pub(super) struct LiveReader {
+    live: Arc<Live>,
+    way: Way,
+    start: Start,
+    /// The last event given; what the feed still holds of it is cut off when joining.
+    last: Option<Position>,
+    released: Lsn,
+    /// Whether the next block of the feed may begin before `last`.
+    joining: bool,
+}
+
+impl LiveReader {
+    pub(super) fn open(live: &Arc<Live>, start: Start) -> Result<Self, Fault> {
+        let found = match start {
+            Start::After(position) => live.feed.after(position),
+            Start::At(lsn) => live.feed.at_lsn(lsn),
+        };
+        // Before C nothing was released, so a feed that was never evicted begins at C.
+        let way = match found {
+            FeedStart::At(sequence) => Way::Feed(live.feed.reader(sequence)),
+            FeedStart::Behind => Way::CatchUp(CatchUp::start(live, start.lsn())?),
+        };
+        Ok(LiveReader {
+            live: Arc::clone(live),
+            way,
+            start,
+            last: None,
+            released: Lsn::INVALID,
+            joining: false,
+        })
+    }
+
+    fn given(&mut self, block: &Block) {
+        if block.events > 0 {
+            self.last = Some(block.last);
+        }
+        self.released = self.released.max(block.wal_end);
+    }
+
+    /// Goes over to the feed, if it has everything after what was given.
+    fn try_join(&mut self) {
+        let Way::CatchUp(_) = &self.way else {
+            return;
+        };
+        let found = match self.last {
+            Some(last) => self.live.feed.after(last),
+            None => self.live.feed.at_lsn(self.released.max(self.start.lsn())),
+        };
+        if let FeedStart::At(sequence) = found {
+            tracing::info!(released = %self.released, "catch-up pipeline has reached the feed");
+            self.way = Way::Feed(self.live.feed.reader(sequence));
+            self.joining = self.last.is_some();
+        }
+    }
+
+    /// Cuts off what was given before, once after joining.
+    fn cut(&mut self, entry: Arc<BlockEntry>) -> Result<Option<Arc<BlockEntry>>, Fault> {
+        let (true, Some(last)) = (self.joining, self.last) else {
+            return Ok(Some(entry));
+        };
+        if entry.block.events == 0 {
+            return Ok(Some(entry));
+        }
+        let cut = trim::after(&entry.block, last)
+            .map_err(|error| Fault::new(FaultCode::Internal, error.to_string()))?;
+        self.joining = cut.is_none();
+        Ok(cut.map(|block| Arc::new(BlockEntry::new(block))))
+    }
+
+    fn next_of_feed(&mut self, timeout: Duration) -> Result<Option<Arc<BlockEntry>>, Fault> {
+        let Way::Feed(reader) = &mut self.way else {
+            return Ok(None);
+        };
+        match reader.next_within(timeout) {
+            Next::Entry(entry) => {
+                let feed = reader.feed();
+                let shared = feed.encoded(&entry, |block| {
+                    let shared = Arc::new(BlockEntry::new(block.clone()));
+                    (shared, size_of::<BlockEntry>())
+                });
+                let shared = Arc::clone(shared);
+                let Some(entry) = self.cut(shared)? else {
+                    return Ok(None);
+                };
+                self.given(&entry.block);
+                Ok(Some(entry))
+            }
+            Next::Wait => Ok(None),
+            Next::Behind { .. } => {
+                let from = match self.last {
+                    Some(last) => last.commit_lsn,
+                    None => self.released.max(self.start.lsn()),
+                };
+                self.way = Way::CatchUp(CatchUp::start(&self.live, from)?);
+                self.joining = self.last.is_some();
+                Ok(None)
+            }
+            Next::Closed => Err(self.live.end_fault()),
+        }
+    }
+}
+
+impl BlockReader for LiveReader {
+    fn next(&mut self, timeout: Duration) -> Result<Option<Arc<BlockEntry>>, Fault> {
+        let Way::CatchUp(catch_up) = &mut self.way else {
+            return self.next_of_feed(timeout);
+        };
+        let Some(block) = catch_up.next(timeout)? else {
+            self.try_join();
+            return Ok(None);
+        };
+        let entry = Arc::new(BlockEntry::new(block));
+        let Some(entry) = self.cut(entry)? else {
+            return Ok(None);
+        };
+        self.given(&entry.block);
+        // Only between transactions, so that nothing of an open one is counted twice.
+        if self
+            .last
+            .is_none_or(|last| last.row == Position::COMMIT_ROW)
+        {
+            self.try_join();
+        }
+        Ok(Some(entry))
+    }
+
+    fn released(&self) -> Lsn {
+        self.released
+    }
+}

@@ -1,0 +1,229 @@
+//! Prints released events on standard output, in the format asked for.
+
+use std::collections::HashSet;
+use std::io::Write;
+use std::sync::Arc;
+
+use redostream_engine::catalog::RelationRegistry;
+use redostream_engine::error::EngineError;
+use redostream_engine::feed::block::Block;
+use redostream_engine::pipeline::Sink;
+use redostream_protocol::cursor::Cursor;
+use redostream_protocol::event::{Event, EventKind, TransactionHeader, flags};
+use redostream_protocol::render::{
+    Json, JsonOptions, Relations, SessionSettings, TestDecoding, TestDecodingOptions,
+};
+use redostream_protocol::schema::{Database, Relation, RelationVersion};
+use redostream_protocol::{DatabaseOid, Oid, Position, Xid};
+use rustc_hash::FxHashMap;
+
+use crate::cli::Format;
+use crate::session::TablePattern;
+
+/// Bytes of output that are gathered before they are written.
+const OUTPUT_BYTES: usize = 256 * 1024;
+
+/// How events are rendered.
+enum Renderer {
+    TestDecoding(Box<TestDecoding>),
+    Json(Box<Json>),
+    None,
+}
+
+/// What events are looked up in: relations as decoding registers them, databases as their
+/// relations name them.
+struct Known {
+    relations: RelationRegistry,
+    databases: FxHashMap<DatabaseOid, Arc<Database>>,
+}
+
+impl Relations for Known {
+    fn relation(&self, version: RelationVersion) -> Option<Arc<Relation>> {
+        self.relations.relation(version)
+    }
+
+    fn database(&self, oid: DatabaseOid) -> Option<Arc<Database>> {
+        self.databases.get(&oid).cloned()
+    }
+}
+
+/// What a printer is made of.
+pub(crate) struct PrinterOptions {
+    pub(crate) format: Format,
+    pub(crate) major: u16,
+    pub(crate) system_identifier: u64,
+    pub(crate) settings: SessionSettings,
+    pub(crate) relations: RelationRegistry,
+    pub(crate) databases: Vec<Database>,
+    /// Tables to print; all, if empty.
+    pub(crate) tables: Vec<TablePattern>,
+}
+
+/// A sink that prints.
+pub(crate) struct Printer<W: Write> {
+    renderer: Renderer,
+    known: Known,
+    tables: Vec<TablePattern>,
+    admitted: FxHashMap<RelationVersion, bool>,
+    warned: HashSet<String>,
+    buffer: Vec<u8>,
+    out: W,
+}
+
+impl<W: Write> Printer<W> {
+    pub(crate) fn new(options: PrinterOptions, out: W) -> Self {
+        let settings = options.settings;
+        let renderer = match options.format {
+            Format::TestDecoding => {
+                let major = options.major;
+                let options = TestDecodingOptions {
+                    major,
+                    settings,
+                    utf8: false,
+                };
+                Renderer::TestDecoding(Box::new(TestDecoding::new(options)))
+            }
+            Format::Json => {
+                let system_identifier = Some(options.system_identifier);
+                Renderer::Json(Box::new(Json::new(JsonOptions {
+                    settings,
+                    system_identifier,
+                })))
+            }
+            Format::None => Renderer::None,
+        };
+        let databases = options
+            .databases
+            .into_iter()
+            .map(|d| (d.oid, Arc::new(d)))
+            .collect();
+        Printer {
+            renderer,
+            known: Known {
+                relations: options.relations,
+                databases,
+            },
+            tables: options.tables,
+            admitted: FxHashMap::default(),
+            warned: HashSet::new(),
+            buffer: Vec::new(),
+            out,
+        }
+    }
+
+    /// Whether the event's table is asked for.
+    fn admits(&mut self, event: &Event<'_>) -> bool {
+        let version = event.header.relation;
+        if self.tables.is_empty() || version.0 == 0 {
+            return true;
+        }
+        if let Some(known) = self.admitted.get(&version) {
+            return *known;
+        }
+        let admits = self
+            .known
+            .relations
+            .relation(version)
+            .is_none_or(|relation| {
+                let (schema, name) = (relation.schema.lossy(), relation.name.lossy());
+                self.tables
+                    .iter()
+                    .any(|pattern| pattern.matches(&schema, &name))
+            });
+        self.admitted.insert(version, admits);
+        admits
+    }
+
+    fn print(&mut self, bytes: &[u8], block: &Block) -> Result<(), EngineError> {
+        if matches!(self.renderer, Renderer::None) {
+            return Ok(());
+        }
+        let mut cursor = Cursor::new(bytes);
+        while cursor.remaining() > 0 {
+            let event = Event::read(&mut cursor).map_err(output)?;
+            if !self.admits(&event) {
+                continue;
+            }
+            match &mut self.renderer {
+                Renderer::TestDecoding(renderer) => {
+                    renderer
+                        .event(&event, &self.known, &mut self.buffer)
+                        .map_err(output)?;
+                    for undecoded in renderer.take_undecoded() {
+                        let name = undecoded.data_type.to_string();
+                        if self.warned.insert(name.clone()) {
+                            tracing::warn!("values of type {name} are given as \\x bytes");
+                        }
+                    }
+                }
+                Renderer::Json(renderer) => {
+                    if is_standalone(&event) {
+                        renderer.set_transaction(&standalone_header(&event, block));
+                    }
+                    renderer
+                        .event(&event, &self.known, &mut self.buffer)
+                        .map_err(output)?;
+                }
+                Renderer::None => {}
+            }
+            if self.buffer.len() >= OUTPUT_BYTES {
+                self.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), EngineError> {
+        self.out.write_all(&self.buffer).map_err(output)?;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// Writes what is left.
+    pub(crate) fn finish(&mut self) -> Result<(), EngineError> {
+        self.flush()?;
+        self.out.flush().map_err(output)
+    }
+}
+
+/// A unit without a commit: a message or sequence change that stands alone.
+fn is_standalone(event: &Event<'_>) -> bool {
+    let unit = matches!(event.header.kind, EventKind::Message | EventKind::Sequence);
+    unit && event.header.flags & flags::TRANSACTIONAL == 0
+}
+
+fn standalone_header(event: &Event<'_>, block: &Block) -> TransactionHeader {
+    let database = match &block.databases[..] {
+        [one] => *one,
+        _ => Oid::INVALID,
+    };
+    let Position { timeline, .. } = block.first;
+    TransactionHeader {
+        timeline,
+        commit_lsn: event.header.record_lsn,
+        end_lsn: event.header.record_lsn,
+        xid: Xid::INVALID,
+        database,
+        commit_time_us: 0,
+        origin: None,
+        gid: None,
+    }
+}
+
+fn output(error: impl ToString) -> EngineError {
+    EngineError::Output(error.to_string())
+}
+
+impl<W: Write + Send> Sink for Printer<W> {
+    fn block(&mut self, block: Block) -> Result<(), EngineError> {
+        // An event that spans pieces is alone in its block.
+        if block.events == 1 && block.pieces.len() > 1 {
+            let whole = block.pieces.concat();
+            return self.print(&whole, &block);
+        }
+        for piece in &block.pieces {
+            self.print(piece, &block)?;
+        }
+        Ok(())
+    }
+}

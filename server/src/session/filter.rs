@@ -1,0 +1,456 @@
+//! Which events a session wants: databases, table patterns, kinds.
+//!
+//! Events without a table (messages, changes of types and schemas) pass table patterns only where
+//! their kind is asked for by name, or where no table is asked for.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use redostream_engine::feed::block::Block;
+use redostream_protocol::DatabaseOid;
+use redostream_protocol::ddl::{DdlEvent, ObjectShape, Property};
+use redostream_protocol::event::{Event, EventKind};
+use redostream_protocol::schema::{Relation, RelationVersion};
+use redostream_protocol::wire::{Fault, FaultCode};
+
+use super::limits::{FILTER_ITEM_BYTES_MAX, FILTER_ITEMS_MAX};
+use super::provider::StreamProvider;
+
+/// A table pattern: `schema.table` with `*` and `?`; without a dot any schema.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TablePattern {
+    schema: Option<String>,
+    table: String,
+}
+
+impl TablePattern {
+    /// Reads a pattern.
+    pub fn parse(text: &str) -> Result<Self, Fault> {
+        let (schema, table) = match text.split_once('.') {
+            Some((schema, table)) => (Some(schema), table),
+            None => (None, text),
+        };
+        if table.is_empty() || schema == Some("") || text.len() > FILTER_ITEM_BYTES_MAX {
+            let message = format!("`{text}` is not a table pattern; one looks like public.order_*");
+            return Err(Fault::new(FaultCode::BadRequest, message));
+        }
+        Ok(Self {
+            schema: schema.map(str::to_owned),
+            table: table.to_owned(),
+        })
+    }
+
+    /// Whether the table is one of those meant.
+    #[must_use]
+    pub fn matches(&self, schema: &str, table: &str) -> bool {
+        let in_schema = self.schema.as_ref().is_none_or(|glob| like(glob, schema));
+        in_schema && like(&self.table, table)
+    }
+
+    fn has_wildcards(&self) -> bool {
+        let text = self.schema.iter().chain([&self.table]);
+        text.flat_map(|part| part.chars())
+            .any(|c| matches!(c, '*' | '?'))
+    }
+}
+
+/// Whether `text` is as `glob` says; `*` is any characters, `?` one.
+fn like(glob: &str, text: &str) -> bool {
+    let glob: Vec<char> = glob.chars().collect();
+    let text: Vec<char> = text.chars().collect();
+    let (mut g, mut t, mut star) = (0, 0, None);
+    while t < text.len() {
+        match glob.get(g) {
+            Some('*') => {
+                star = Some((g, t));
+                g += 1;
+            }
+            Some(c) if *c == '?' || text.get(t) == Some(c) => {
+                g += 1;
+                t += 1;
+            }
+            _ => match star {
+                // The star takes one character more.
+                Some((at, from)) => {
+                    star = Some((at, from + 1));
+                    g = at + 1;
+                    t = from + 1;
+                }
+                None => return false,
+            },
+        }
+    }
+    glob.iter().skip(g).all(|c| *c == '*')
+}
+
+/// What was asked for, or what a token allows; empty lists allow all.
+#[derive(Clone, Debug, Default)]
+pub struct Rule {
+    /// Databases by name.
+    pub databases: Vec<String>,
+    /// Tables wanted.
+    pub tables: Vec<TablePattern>,
+    /// Tables left out.
+    pub exclude_tables: Vec<TablePattern>,
+}
+
+impl Rule {
+    /// Reads what a request or a token says.
+    pub fn parse(
+        databases: &[String],
+        tables: &[String],
+        exclude: &[String],
+    ) -> Result<Self, Fault> {
+        if [databases, tables, exclude]
+            .iter()
+            .any(|items| items.len() > FILTER_ITEMS_MAX)
+        {
+            let message = format!("more than {FILTER_ITEMS_MAX} databases or patterns in a filter");
+            return Err(Fault::new(FaultCode::BadRequest, message));
+        }
+        let patterns = |items: &[String]| -> Result<Vec<_>, Fault> {
+            items.iter().map(|item| TablePattern::parse(item)).collect()
+        };
+        Ok(Self {
+            databases: databases.to_vec(),
+            tables: patterns(tables)?,
+            exclude_tables: patterns(exclude)?,
+        })
+    }
+
+    /// Refuses what names something that is not there.
+    pub fn check_exists(&self, provider: &dyn StreamProvider) -> Result<(), Fault> {
+        let missing = |what, name: &str| {
+            let message = format!("there is no {what} {name}; to wait for it, allow missing ones");
+            Err(Fault::new(FaultCode::NotFound, message))
+        };
+        for name in &self.databases {
+            if !provider.database_exists(name) {
+                return missing("database", name);
+            }
+        }
+        for pattern in self
+            .tables
+            .iter()
+            .filter(|pattern| !pattern.has_wildcards())
+        {
+            let schema = pattern.schema.as_deref();
+            if !provider.table_exists(&self.databases, schema, &pattern.table) {
+                let schema = schema.map(|name| format!("{name}.")).unwrap_or_default();
+                return missing("table", &format!("{schema}{}", pattern.table));
+            }
+        }
+        Ok(())
+    }
+
+    fn admits_database(&self, name: &str) -> bool {
+        self.databases.is_empty() || self.databases.iter().any(|wanted| wanted == name)
+    }
+
+    fn admits_table(&self, schema: &str, table: &str) -> bool {
+        let matches = |pattern: &TablePattern| pattern.matches(schema, table);
+        (self.tables.is_empty() || self.tables.iter().any(matches))
+            && !self.exclude_tables.iter().any(matches)
+    }
+
+    /// Whether a table, named `schema.table`, in this database may be looked at.
+    #[must_use]
+    pub(crate) fn allows(&self, database: &str, table: &str) -> bool {
+        let (schema, name) = table.split_once('.').unwrap_or(("public", table));
+        let database =
+            database.is_empty() && self.databases.len() == 1 || self.admits_database(database);
+        database && self.admits_table(schema, name)
+    }
+
+    fn is_all(&self) -> bool {
+        self.databases.is_empty() && self.tables.is_empty() && self.exclude_tables.is_empty()
+    }
+}
+
+/// A set of event kinds; empty is all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Kinds(u16);
+
+impl Kinds {
+    /// Reads kinds by name.
+    pub(super) fn parse(names: &[String]) -> Result<Self, Fault> {
+        let mut bits = 0;
+        for name in names {
+            let kind = match name.as_str() {
+                "insert" => EventKind::Insert,
+                "update" => EventKind::Update,
+                "delete" => EventKind::Delete,
+                "truncate" => EventKind::Truncate,
+                "message" => EventKind::Message,
+                "sequence" => EventKind::Sequence,
+                "ddl" => EventKind::Ddl,
+                _ => {
+                    let message = format!(
+                        "`{name}` is not a kind of event; there are insert, update, delete, \
+                         truncate, ddl, message and sequence"
+                    );
+                    return Err(Fault::new(FaultCode::BadRequest, message));
+                }
+            };
+            bits |= 1 << (kind as u8);
+        }
+        Ok(Self(bits))
+    }
+
+    const fn names(self, kind: EventKind) -> bool {
+        (kind as u8) < 16 && self.0 & (1 << (kind as u8)) != 0
+    }
+
+    const fn admits(self, kind: EventKind) -> bool {
+        self.0 == 0 || self.names(kind)
+    }
+}
+
+/// What becomes of an event.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    Keep,
+    Drop,
+    /// These bytes instead.
+    Replace(Bytes),
+}
+
+/// What a session wants of a block of rows alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Share {
+    All,
+    None,
+    Some,
+}
+
+/// A session's filter, with what it has decided so far.
+pub(super) struct Filter {
+    provider: Arc<dyn StreamProvider>,
+    rules: Vec<Rule>,
+    kinds: Kinds,
+    relations: HashMap<RelationVersion, bool>,
+    last: Option<(RelationVersion, bool)>,
+    databases: HashMap<DatabaseOid, bool>,
+}
+
+impl Filter {
+    /// A filter that admits what all rules admit; none if that is everything.
+    #[must_use]
+    pub(super) fn new(
+        provider: Arc<dyn StreamProvider>,
+        rules: Vec<Rule>,
+        kinds: Kinds,
+    ) -> Option<Self> {
+        let rules: Vec<Rule> = rules.into_iter().filter(|rule| !rule.is_all()).collect();
+        (!rules.is_empty() || kinds != Kinds::default()).then(|| Self {
+            provider,
+            rules,
+            kinds,
+            relations: HashMap::new(),
+            last: None,
+            databases: HashMap::new(),
+        })
+    }
+
+    /// What is wanted of a block that holds rows of its relations and nothing else.
+    pub(super) fn share(&mut self, block: &Block) -> Result<Share, Fault> {
+        let mut wanted = 0;
+        for version in &block.relations {
+            wanted += usize::from(self.admits_relation(*version)?);
+        }
+        Ok(match wanted {
+            0 => Share::None,
+            _ if wanted < block.relations.len() || self.kinds != Kinds::default() => Share::Some,
+            _ => Share::All,
+        })
+    }
+
+    /// Judges an event; `bytes` is all of it, `database` where its transaction ran.
+    pub(super) fn judge(
+        &mut self,
+        event: &Event<'_>,
+        database: Option<DatabaseOid>,
+        block: &Block,
+    ) -> Result<Verdict, Fault> {
+        let keep = |admitted| {
+            if admitted {
+                Verdict::Keep
+            } else {
+                Verdict::Drop
+            }
+        };
+        if !self.kinds.admits(event.header.kind) {
+            return Ok(Verdict::Drop);
+        }
+        match event.header.kind {
+            EventKind::Truncate => self.judge_truncate(event),
+            EventKind::Ddl => Ok(keep(
+                self.admits_place(database, block) && self.admits_ddl(event)?,
+            )),
+            _ if event.header.relation.0 != 0 => {
+                Ok(keep(self.admits_relation(event.header.relation)?))
+            }
+            kind => {
+                let asked =
+                    self.kinds.names(kind) || self.rules.iter().all(|r| r.tables.is_empty());
+                Ok(keep(asked && self.admits_place(database, block)))
+            }
+        }
+    }
+
+    fn judge_truncate(&mut self, event: &Event<'_>) -> Result<Verdict, Fault> {
+        let versions = event.payload.as_chunks::<4>().0;
+        let mut kept = Vec::with_capacity(versions.len());
+        for version in versions {
+            let version = RelationVersion(u32::from_le_bytes(*version));
+            if self.admits_relation(version)? {
+                kept.push(version);
+            }
+        }
+        if kept.is_empty() {
+            return Ok(Verdict::Drop);
+        }
+        if kept.len() == versions.len() {
+            return Ok(Verdict::Keep);
+        }
+        let mut header = event.header;
+        header.count = kept.len() as u16;
+        header.size = (redostream_protocol::event::HEADER_BYTES + kept.len() * 4) as u32;
+        let mut bytes = header.to_bytes().to_vec();
+        for version in kept {
+            bytes.extend_from_slice(&version.0.to_le_bytes());
+        }
+        Ok(Verdict::Replace(Bytes::from(bytes)))
+    }
+
+    fn admits_relation(&mut self, version: RelationVersion) -> Result<bool, Fault> {
+        if let Some((last, admitted)) = self.last
+            && last == version
+        {
+            return Ok(admitted);
+        }
+        let admitted = match self.relations.get(&version) {
+            Some(admitted) => *admitted,
+            None => {
+                let relation = known_relation(&*self.provider, version)?;
+                let (schema, table) = (relation.schema.lossy(), relation.name.lossy());
+                let database = relation.database.name.lossy();
+                let admitted = self.rules.iter().all(|rule| {
+                    rule.admits_database(&database) && rule.admits_table(&schema, &table)
+                });
+                self.relations.insert(version, admitted);
+                admitted
+            }
+        };
+        self.last = Some((version, admitted));
+        Ok(admitted)
+    }
+
+    /// Whether an event without a relation is in a database that is wanted.
+    fn admits_place(&mut self, database: Option<DatabaseOid>, block: &Block) -> bool {
+        if self.rules.iter().all(|rule| rule.databases.is_empty()) {
+            return true;
+        }
+        match database.filter(|oid| oid.0 != 0) {
+            Some(oid) => self.admits_database(oid),
+            // It does not say where it is from: from one of those of its block.
+            None => block.databases.iter().any(|oid| self.admits_database(*oid)),
+        }
+    }
+
+    fn admits_database(&mut self, oid: DatabaseOid) -> bool {
+        if let Some(admitted) = self.databases.get(&oid) {
+            return *admitted;
+        }
+        let Some(name) = self.provider.database_name(oid) else {
+            return false;
+        };
+        let admitted = self.rules.iter().all(|rule| rule.admits_database(&name));
+        self.databases.insert(oid, admitted);
+        admitted
+    }
+
+    fn admits_ddl(&self, event: &Event<'_>) -> Result<bool, Fault> {
+        let tables = |rule: &Rule| !rule.tables.is_empty() || !rule.exclude_tables.is_empty();
+        if !self.rules.iter().any(tables) {
+            return Ok(true);
+        }
+        let ddl: DdlEvent = postcard::from_bytes(event.payload).map_err(|error| {
+            let message = format!("a DDL event does not decode: {error}");
+            Fault::new(FaultCode::Internal, message).at(event.header.record_lsn)
+        })?;
+        let schema = ddl
+            .schema
+            .as_ref()
+            .map(|name| name.lossy())
+            .unwrap_or_default();
+        let old_schema = ddl
+            .old_schema
+            .as_ref()
+            .map_or(schema.clone(), |name| name.lossy());
+        let name = ddl.name.lossy();
+        let old_name = ddl
+            .old_name
+            .as_ref()
+            .map_or(name.clone(), |name| name.lossy());
+        let table = ddl.after.as_ref().or(ddl.before.as_ref()).and_then(owner);
+        Ok(self.rules.iter().all(|rule| {
+            rule.admits_table(&schema, &name)
+                || rule.admits_table(&old_schema, &old_name)
+                || table
+                    .as_ref()
+                    .is_some_and(|table| rule.admits_table(&schema, table))
+        }))
+    }
+}
+
+/// The table that an index, trigger or the like belongs to.
+fn owner(shape: &ObjectShape) -> Option<String> {
+    let ObjectShape::Other(properties) = shape else {
+        return None;
+    };
+    properties.iter().find_map(|(key, value)| match value {
+        Property::Text(name) if key == "table" => {
+            let text = name.lossy().into_owned();
+            Some(text.rsplit('.').next().unwrap_or_default().to_owned())
+        }
+        _ => None,
+    })
+}
+
+/// The relation of this version, which must be known since an event names it.
+pub(super) fn known_relation(
+    provider: &dyn StreamProvider,
+    version: RelationVersion,
+) -> Result<Arc<Relation>, Fault> {
+    provider.relation(version).ok_or_else(|| {
+        let message = format!(
+            "an event names relation version {}, which is not known",
+            version.0
+        );
+        Fault::new(FaultCode::Internal, message)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns() {
+        let check = |pattern: &str, schema, table| {
+            TablePattern::parse(pattern).unwrap().matches(schema, table)
+        };
+        assert!(check("public.t", "public", "t"));
+        assert!(!check("public.t", "public", "tt"));
+        assert!(check("t", "other", "t"));
+        assert!(check("*.t?", "other", "t1"));
+        assert!(check("pub*.a*b*c", "public", "aXbYbZc"));
+        assert!(!check("pub*.a*b*c", "public", "aXbYbZ"));
+        assert!(check("*", "x", ""));
+        assert!(TablePattern::parse("").is_err());
+        assert!(TablePattern::parse(".t").is_err());
+        assert!(Kinds::parse(&["insert".into(), "begin".into()]).is_err());
+    }
+}

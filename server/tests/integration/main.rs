@@ -1,0 +1,15 @@
+//! The programs as a user runs them, held against PostgreSQL itself.
+//!
+//! [`recorded`] needs no server; [`live`] and [`serve`] start real ones of every version that
+//! is installed; [`bad_input`] damages what the programs read.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test may end where it stands, and what it calls here cannot be told apart from it"
+)]
+
+mod bad_input;
+mod live;
+mod programs;
+mod recorded;
+mod serve;

@@ -1,0 +1,87 @@
+//! Every recorded case, with one, two and four decoders: the same bytes as the server's.
+
+use std::fmt::Write as _;
+
+use redostream_testdata::compare::compare;
+use redostream_testdata::decoder::Decode;
+use redostream_testdata::recorded::{Case, cases, unpack_base};
+
+use crate::programs;
+
+fn decode(case: &Case, base: &std::path::Path, wal: &std::path::Path) -> Decode {
+    Decode::new(&programs::server(), base)
+        .wal(wal)
+        .database(&case.facts.database)
+        .with("--end", &case.facts.end)
+}
+
+/// Compares all cases of a version and tells all that differ, not only the first.
+fn check_version(version: u32) {
+    let base = tempfile::tempdir().unwrap();
+    unpack_base(version, base.path()).unwrap();
+    let mut told = String::new();
+    let mut lines = 0;
+    let cases: Vec<Case> = cases()
+        .unwrap()
+        .into_iter()
+        .filter(|case| case.version == version)
+        .collect();
+    assert!(
+        cases.len() >= 10,
+        "too few cases are recorded for {version}"
+    );
+    for case in &cases {
+        let wal = tempfile::tempdir().unwrap();
+        case.unpack_wal(wal.path()).unwrap();
+        let expected = case.expected().unwrap();
+        for decoders in ["1", "2", "4"] {
+            let decoded = decode(case, base.path(), wal.path())
+                .with("--decoders", decoders)
+                .try_run()
+                .unwrap();
+            match compare(&expected, &decoded.printed) {
+                Ok(count) if decoded.status == Some(0) => lines += count,
+                verdict => {
+                    let _ = writeln!(
+                        told,
+                        "{version} {} with {decoders} decoders: exit status {:?}\n{}{}",
+                        case.name,
+                        decoded.status,
+                        verdict.err().unwrap_or_default(),
+                        decoded.errors
+                    );
+                }
+            }
+        }
+    }
+    assert!(told.is_empty(), "{told}");
+    println!(
+        "PostgreSQL {version}: {} cases, {lines} lines the same",
+        cases.len()
+    );
+}
+
+#[test]
+fn cases_of_14() {
+    check_version(14);
+}
+
+#[test]
+fn cases_of_15() {
+    check_version(15);
+}
+
+#[test]
+fn cases_of_16() {
+    check_version(16);
+}
+
+#[test]
+fn cases_of_17() {
+    check_version(17);
+}
+
+#[test]
+fn cases_of_18() {
+    check_version(18);
+}
