@@ -20,6 +20,9 @@ mod smgr;
 mod update;
 mod vacuum;
 
+#[cfg(test)]
+mod tests;
+
 use redostream_protocol::cursor::{Cursor, ShortInput};
 use redostream_protocol::{Lsn, Oid, RelFileNode, Xid};
 
