@@ -12,7 +12,7 @@
 //! finds the step free, does it, and goes on while the next one is there. So with one worker the
 //! stages are fused, and with many nobody waits for a hand-over.
 //!
-//! Bounds: at most [`Shared::window`] chunks are under way between planning and assembly, which
+//! Bounds: at most `Shared::window` chunks are under way between planning and assembly, which
 //! bounds every queue here; a worker that finds the window full and no task waits. The output is
 //! called on the ordered step and may block: that is backpressure.
 

@@ -1,6 +1,6 @@
 //! Where rows of open transactions go when memory runs short.
 //!
-//! A spill is one sequential run of bytes per transaction, written in frames ([`frame`]) and read
+//! A spill is one sequential run of bytes per transaction, written in frames (`frame.rs`) and read
 //! back in order at commit. This module says what a store must do; [`FileSpill`] does it with
 //! files. Stores know nothing of transactions or frames.
 
