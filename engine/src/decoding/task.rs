@@ -52,7 +52,7 @@ impl Targets {
     /// What the names in a row's columns are looked up in.
     #[inline]
     fn names(&self, entry: &RowEntry) -> Option<Names<'_>> {
-        let snapshot = self.snapshot.as_deref()?;
+        let snapshot = self.snapshot.as_ref()?;
         let viewer = self
             .viewers
             .get(usize::from(self.view(entry)))
@@ -65,7 +65,7 @@ impl Targets {
 /// The catalogs in the eyes of a row's transaction.
 #[derive(Clone, Copy)]
 pub(crate) struct Names<'a> {
-    pub(crate) snapshot: &'a CatalogSnapshot,
+    pub(crate) snapshot: &'a Arc<CatalogSnapshot>,
     pub(crate) viewer: Option<Xid>,
 }
 

@@ -69,6 +69,7 @@ impl SessionSettings {
             encoding: database.encoding,
             zone: Arc::clone(&self.zone),
             monetary: Arc::clone(&self.monetary),
+            names: None,
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Which function of ours prints what an output function of PostgreSQL prints.
 
 use super::{TextFn, other_families};
-use super::{bits, boolean, bytea, datetime, float, integer, interval, money, numeric, text, uuid};
+use super::{
+    bits, boolean, bytea, datetime, float, integer, interval, money, names, numeric, text, uuid,
+};
 use crate::schema::OutputFunction;
 
 /// The function for a base type; none if it is code we do not know.
@@ -23,10 +25,6 @@ fn built_in(function: &OutputFunction) -> Option<TextFn> {
         "xid8out" => integer::xid8_text,
         "int2vectorout" => integer::int2vector_text,
         "oidvectorout" => integer::oidvector_text,
-        "regprocout" | "regprocedureout" | "regclassout" | "regtypeout" | "regroleout"
-        | "regnamespaceout" | "regconfigout" | "regdictionaryout" | "regcollationout"
-        | "regdatabaseout" => integer::reg_text,
-        "regoperout" | "regoperatorout" => integer::oid_text,
         "float4out" => float::float4_text,
         "float8out" => float::float8_text,
         "numeric_out" => numeric::numeric_text,
@@ -43,6 +41,6 @@ fn built_in(function: &OutputFunction) -> Option<TextFn> {
         "timestamptz_out" => datetime::timestamptz_text,
         "interval_out" => interval::interval_text,
         "uuid_out" => uuid::uuid_text,
-        _ => return None,
+        symbol => return names::lookup(symbol),
     })
 }

@@ -64,6 +64,7 @@ mod jsonb;
 mod jsonpath;
 mod ltree;
 mod money;
+mod names;
 mod network;
 mod numeric;
 mod other_families;
@@ -89,6 +90,7 @@ use crate::cursor::{Cursor, ShortInput};
 pub use encoding::to_utf8;
 pub use json::{push_json_bytes, push_json_string, push_json_text};
 pub use money::{Monetary, UnknownMonetary};
+pub use names::CatalogNames;
 pub use renderer::{Known, TypeRenderer};
 pub use zone::{TimeZone, UnknownTimeZone};
 
@@ -104,6 +106,8 @@ pub struct TextContext {
     pub zone: Arc<TimeZone>,
     /// `lc_monetary`, for `money`.
     pub monetary: Arc<Monetary>,
+    /// Names of catalog rows, for reg* types and access rights; without it they print as numbers.
+    pub names: Option<Arc<dyn CatalogNames>>,
 }
 
 impl TextContext {
@@ -116,6 +120,7 @@ impl TextContext {
             encoding,
             zone: Arc::new(TimeZone::utc()),
             monetary: Arc::new(Monetary::c()),
+            names: None,
         }
     }
 }
