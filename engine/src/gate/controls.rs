@@ -259,6 +259,10 @@ impl Gate {
         self.replay(record)?;
         match record.op() {
             xlog::CHECKPOINT_SHUTDOWN | xlog::END_OF_RECOVERY => {
+                if let Some(readiness) = &mut self.readiness {
+                    readiness.restarted(record.lsn);
+                    self.note_transactions(passage, record.lsn)?;
+                }
                 passage.control(entry, ControlKind::AllGone);
                 self.all_gone(record)?;
             }

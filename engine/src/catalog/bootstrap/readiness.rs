@@ -344,6 +344,15 @@ impl Readiness {
         self.wal_end_at.get_or_insert(lsn);
     }
 
+    /// The record at `lsn` was written by a server that stopped cleanly or has just recovered. If
+    /// the directory was left by a crash, its own WAL ended before: a server that had got as far
+    /// as this record would have left it in `pg_control`.
+    pub fn restarted(&mut self, lsn: Lsn) {
+        if lsn > self.rule.at_least {
+            self.wal_ends(lsn);
+        }
+    }
+
     /// The record at `lsn` says that `full_page_writes` is off.
     pub fn full_page_writes_off(&mut self, lsn: Lsn) -> Result<(), ConsistencyError> {
         self.reached(lsn)?;

@@ -247,6 +247,19 @@ fn a_killed_server_is_consistent_at_the_end_of_its_wal() {
 }
 
 #[test]
+fn a_killed_server_that_was_started_again_says_where_its_wal_had_ended() {
+    let rule = ConsistencyRule {
+        end_of_wal: true,
+        ..at(600)
+    };
+    let mut ready = readiness(rule);
+    ready.restarted(Lsn(600));
+    assert_eq!(ready.consistent_at(), None);
+    ready.restarted(Lsn(6000));
+    assert_eq!(ready.consistent_at(), Some(Lsn(6000)));
+}
+
+#[test]
 fn a_copy_that_cannot_be_whole_is_refused() {
     let page = NewestPage {
         lsn: Lsn(1001),
