@@ -65,6 +65,7 @@ use multixact::Multixacts;
 use store::Store;
 use type_desc::Describer;
 use view::View;
+use writer::Writer;
 
 use crate::framing::format::WalFormat;
 use crate::framing::record::Record;
@@ -73,14 +74,28 @@ use crate::gate::transactions::Transactions;
 
 /// The catalogs of a cluster at one point of its log.
 ///
-/// A clone shares its pages with the original until either changes them; it shares the registry
-/// for good.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// A clone shares pages with the original until either changes them, and nothing else: it goes its
+/// own way from here, also in numbering relation versions.
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Catalog {
     store: Store,
     registry: RelationRegistry,
     #[serde(skip)]
     cache: Cache,
+    /// The last snapshot, while it still holds.
+    #[serde(skip)]
+    snapshot: Option<Arc<CatalogSnapshot>>,
+}
+
+impl Clone for Catalog {
+    fn clone(&self) -> Self {
+        Catalog {
+            store: self.store.clone(),
+            registry: self.registry.detached(),
+            cache: Cache::default(),
+            snapshot: None,
+        }
+    }
 }
 
 impl Catalog {
@@ -91,6 +106,7 @@ impl Catalog {
             store: Store::new(format),
             registry: RelationRegistry::default(),
             cache: Cache::default(),
+            snapshot: None,
         }
     }
 
@@ -113,6 +129,12 @@ impl Catalog {
     /// Puts the copied multixacts in place.
     pub fn set_multixacts(&mut self, multixacts: Multixacts) {
         self.store.multixacts = Arc::new(multixacts);
+    }
+
+    /// Transactions from this one on begin after replay does. Older ones may have changed catalogs
+    /// without the replayed log telling.
+    pub fn set_next_xid(&mut self, next: Xid) {
+        self.store.replayed_from = Some(next);
     }
 
     /// Catalog files of a database (0: shared ones) as far as known.
@@ -153,6 +175,7 @@ impl Catalog {
         } else {
             transactions.top_of(record.xid)
         };
+        self.snapshot = None;
         let effect = replay::replay(&mut self.store, record, top)?;
         if effect.everyone {
             self.cache.databases_changed();
@@ -176,8 +199,15 @@ impl Catalog {
         }
         self.drop_files(end);
         self.store.filled(top);
-        match self.store.writers.remove(&top) {
+        let known = self.store.writers.remove(&top);
+        if self.began_before_replay(top) {
+            self.snapshot = None;
+            self.cache.committed(top, &Writer::unknown());
+            return Ok(true);
+        }
+        match known {
             Some(writer) => {
+                self.snapshot = None;
                 self.cache.committed(top, &writer);
                 Ok(true)
             }
@@ -201,6 +231,7 @@ impl Catalog {
         }
         self.drop_files(end);
         let top = transactions.top_of(xid);
+        self.snapshot = None;
         if top == xid {
             self.store.filled(top);
             self.cache.aborted(top);
@@ -219,6 +250,7 @@ impl Catalog {
             return;
         }
         if let Some(writer) = self.store.writers.remove(&sub) {
+            self.snapshot = None;
             self.cache.aborted(sub);
             let into = Arc::make_mut(self.store.writers.entry(top).or_default());
             into.touched.extend(writer.touched.iter().copied());
@@ -236,6 +268,10 @@ impl Catalog {
         for top in tops {
             self.forget(top);
         }
+        let from = self.store.replayed_from;
+        if from.is_some_and(|from| !oldest.precedes(from)) {
+            self.store.replayed_from = None;
+        }
         if !self.store.multixacts.is_empty() {
             Arc::make_mut(&mut self.store.multixacts).forget_ended(oldest);
         }
@@ -249,12 +285,13 @@ impl Catalog {
         }
     }
 
-    /// Whether a transaction has written catalog rows, so that it may see other relations than
-    /// everybody does.
+    /// Whether a transaction has written catalog rows (or may have, before replay began), so that
+    /// it may see other relations than everybody does.
     #[must_use]
     #[inline]
     pub fn has_changes(&self, top: Xid) -> bool {
-        !self.store.writers.is_empty() && self.store.writers.contains_key(&top)
+        (!self.store.writers.is_empty() && self.store.writers.contains_key(&top))
+            || self.began_before_replay(top)
     }
 
     /// Whether any open transaction has written catalog rows.
@@ -309,7 +346,7 @@ impl Catalog {
         viewer: Option<Xid>,
         transactions: &Transactions,
     ) -> Result<Arc<Target>, CatalogError> {
-        let viewer = viewer.filter(|top| self.has_changes(*top));
+        let viewer = viewer.filter(|top| self.store.writers.contains_key(top));
         let writer = viewer.and_then(|top| Some((top, self.store.writers.get(&top)?)));
         let known = match writer {
             Some((top, writer)) => self.cache.own_target(top, writer, key),
@@ -349,7 +386,9 @@ impl Catalog {
         let transactions = Transactions::default();
         let view = self.committed(oid, &transactions);
         let database = Arc::new(resolve::read_database(&view, oid).ok()??);
-        self.cache.databases.insert(oid, Arc::clone(&database));
+        if self.store.consistent {
+            self.cache.databases.insert(oid, Arc::clone(&database));
+        }
         Some(database)
     }
 
@@ -379,8 +418,22 @@ impl Catalog {
 
     /// The catalogs as of now, for decoders whose columns' text depends on them.
     #[must_use]
-    pub fn snapshot(&self, transactions: &Transactions) -> CatalogSnapshot {
-        CatalogSnapshot::new(self.store.clone(), transactions.clone())
+    pub fn snapshot(&mut self, transactions: &Transactions) -> Arc<CatalogSnapshot> {
+        // Who looks matters only while somebody's own changes are there to be seen.
+        let lasting = self.store.writers.is_empty();
+        if let Some(known) = self.snapshot.as_ref().filter(|_| lasting) {
+            return Arc::clone(known);
+        }
+        let snapshot = CatalogSnapshot::new(self.store.clone(), transactions.clone());
+        let snapshot = Arc::new(snapshot);
+        self.snapshot = lasting.then(|| Arc::clone(&snapshot));
+        snapshot
+    }
+
+    /// Whether a transaction may have changed catalogs before replay began.
+    fn began_before_replay(&self, top: Xid) -> bool {
+        let from = self.store.replayed_from;
+        from.is_some_and(|from| top.precedes(from))
     }
 
     fn committed<'a>(&'a self, database: DatabaseOid, transactions: &'a Transactions) -> View<'a> {
@@ -399,6 +452,7 @@ impl Catalog {
     }
 
     fn forget(&mut self, top: Xid) {
+        self.snapshot = None;
         self.store.writers.remove(&top);
         self.cache.aborted(top);
         self.store.filled(top);
@@ -416,6 +470,10 @@ impl CatalogSink for Catalog {
 
     fn file(&mut self, node: RelFileNode, first_block: u32, pages: &[u8]) {
         self.load_file(node, first_block, pages);
+    }
+
+    fn next_xid(&mut self, next: Xid) {
+        self.set_next_xid(next);
     }
 
     fn multixacts(&mut self, multixacts: Multixacts) {

@@ -54,6 +54,8 @@ pub(crate) struct Store {
     /// Blocks that records wanted to change and that were not there, before the consistency point.
     missing: FxHashMap<RelFileNode, BTreeMap<u32, Lsn>>,
     pub(crate) consistent: bool,
+    /// Transactions below this one may have changed catalogs before replay began.
+    pub(crate) replayed_from: Option<Xid>,
     #[serde(skip)]
     pub(crate) layouts: Layouts,
 }
@@ -144,6 +146,7 @@ impl Store {
             filling: FxHashMap::default(),
             missing: FxHashMap::default(),
             consistent: false,
+            replayed_from: None,
             layouts: Layouts::default(),
         }
     }
@@ -424,7 +427,7 @@ impl Store {
         };
         let names: Vec<_> = page
             .tuples()
-            .filter_map(|(_, tuple)| self.named_by(node.database, tuple))
+            .filter_map(|(_, tuple)| self.named_by(node, tuple))
             .collect();
         for name in names {
             self.learn(name, false);
@@ -440,7 +443,7 @@ impl Store {
             .iter()
             .filter_map(|tid| {
                 let tuple = file.page(tid.block)?.tuple(tid.offset).ok()?;
-                self.named_by(node.database, tuple)
+                self.named_by(node, tuple)
             })
             .collect();
         for name in names {
@@ -470,8 +473,8 @@ impl Store {
         }
     }
 
-    /// What a `pg_class` tuple says of files.
-    fn named_by(&self, database: DatabaseOid, tuple: &[u8]) -> Option<Named> {
+    /// What a tuple of a `pg_class` file says of files.
+    fn named_by(&self, class: RelFileNode, tuple: &[u8]) -> Option<Named> {
         let at = self.layouts.built_in(self.format.major).class_columns;
         let oid = tuple::fixed_u32(tuple, 0)?;
         let rewrite = tuple::fixed_u32(tuple, at.relrewrite)?;
@@ -492,13 +495,14 @@ impl Store {
             (number, _) => number,
         };
         let tablespace = match tuple::fixed_u32(tuple, at.reltablespace)? {
-            0 => self.homes_of(database).next()?,
+            // The database's own, which pg_class is always in.
+            0 => class.tablespace,
             given => Oid(given),
         };
         let database = if tablespace == GLOBAL_TABLESPACE {
             Oid::INVALID
         } else {
-            database
+            class.database
         };
         let node = RelFileNode {
             tablespace,

@@ -214,8 +214,11 @@ impl<'a> View<'a> {
             return Err(self.no_catalog(catalog, "pg_attribute does not describe it"));
         }
         let columns = columns.into_iter().map(|(_, column)| column).collect();
-        let layout = Arc::new(CatalogLayout { columns });
-        layouts.put(database, catalog, Arc::clone(&layout));
+        let layout = Arc::new(CatalogLayout::new(catalog, columns));
+        // Before the consistency point rows may still be missing.
+        if self.store.consistent {
+            layouts.put(database, catalog, Arc::clone(&layout));
+        }
         Ok(layout)
     }
 
