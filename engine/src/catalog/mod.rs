@@ -158,7 +158,14 @@ impl Catalog {
     /// From here on the catalog is trusted: a missing file or block is an error. Blocks that were
     /// missing so far and were not truncated or dropped since are one now.
     pub fn consistent(&mut self) -> Result<(), CatalogError> {
+        // The row of a database commits after its last page was logged.
+        let homes: FxHashSet<DatabaseOid> = self.store.homes().map(|home| home.0).collect();
         self.store.consistent = true;
+        let filling = homes
+            .into_iter()
+            .filter(|home| !self.has_row(*home))
+            .collect();
+        self.store.set_consistent(filling);
         self.store.first_missing().map_or(Ok(()), Err)
     }
 
@@ -198,17 +205,18 @@ impl Catalog {
             log.set(*sub, XidStatus::Committed);
         }
         self.drop_files(end);
-        self.store.filled(top);
         let known = self.store.writers.remove(&top);
         if self.began_before_replay(top) {
             self.snapshot = None;
             self.cache.committed(top, &Writer::unknown());
+            self.settle_databases();
             return Ok(true);
         }
         match known {
             Some(writer) => {
                 self.snapshot = None;
                 self.cache.committed(top, &writer);
+                self.settle_databases();
                 Ok(true)
             }
             None => Ok(!end.dropped.is_empty()),
@@ -233,7 +241,6 @@ impl Catalog {
         let top = transactions.top_of(xid);
         self.snapshot = None;
         if top == xid {
-            self.store.filled(top);
             self.cache.aborted(top);
             return Ok(self.store.writers.remove(&top).is_some());
         }
@@ -445,6 +452,23 @@ impl Catalog {
         }
     }
 
+    /// Looks which databases that are being filled have been committed.
+    fn settle_databases(&mut self) {
+        let filling: Vec<_> = self.store.filling.iter().copied().collect();
+        for database in filling {
+            if self.has_row(database) {
+                self.store.filled(database);
+            }
+        }
+    }
+
+    fn has_row(&self, database: DatabaseOid) -> bool {
+        let transactions = Transactions::default();
+        let view = self.committed(Oid::INVALID, &transactions);
+        let row = view.row_of(layout::oid::DATABASE, "oid", database);
+        matches!(row, Ok(Some(_)))
+    }
+
     fn drop_files(&mut self, end: &XactEnd) {
         for node in &end.dropped {
             self.store.drop_file(*node);
@@ -455,7 +479,6 @@ impl Catalog {
         self.snapshot = None;
         self.store.writers.remove(&top);
         self.cache.aborted(top);
-        self.store.filled(top);
     }
 }
 

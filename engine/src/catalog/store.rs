@@ -49,8 +49,9 @@ pub(crate) struct Store {
     pub(crate) multixacts: Arc<Multixacts>,
     /// Open transactions that have written catalog tuples, by top-level xid.
     pub(crate) writers: FxHashMap<Xid, Arc<Writer>>,
-    /// Databases whose files are being logged page by page, with the transaction that does it.
-    pub(crate) filling: FxHashMap<DatabaseOid, Xid>,
+    /// Databases whose files are being logged page by page. What is a catalog among them cannot be
+    /// told before their `pg_class` is whole.
+    pub(crate) filling: FxHashSet<DatabaseOid>,
     /// Blocks that records wanted to change and that were not there, before the consistency point.
     missing: FxHashMap<RelFileNode, BTreeMap<u32, Lsn>>,
     pub(crate) consistent: bool,
@@ -143,7 +144,7 @@ impl Store {
             commit_log: Arc::default(),
             multixacts: Arc::default(),
             writers: FxHashMap::default(),
-            filling: FxHashMap::default(),
+            filling: FxHashSet::default(),
             missing: FxHashMap::default(),
             consistent: false,
             replayed_from: None,
@@ -171,8 +172,20 @@ impl Store {
 
     /// Whether pages of the file are kept.
     pub(crate) fn keeps(&self, node: RelFileNode) -> bool {
-        self.tracked.contains_key(&node)
-            || (self.filling.contains_key(&node.database) && self.named.contains(node))
+        // A database may have begun to be filled before replay did.
+        let open = !self.consistent || self.filling.contains(&node.database);
+        self.tracked.contains_key(&node) || (open && self.named.contains(node))
+    }
+
+    /// The catalogs can be trusted from here on, except those of databases in `filling`.
+    pub(crate) fn set_consistent(&mut self, filling: FxHashSet<DatabaseOid>) {
+        self.consistent = true;
+        self.filling.extend(filling);
+        let (tracked, filling) = (&self.tracked, &self.filling);
+        let kept =
+            |node: &RelFileNode| tracked.contains_key(node) || filling.contains(&node.database);
+        self.files.retain(|node, _| kept(node));
+        self.missing.retain(|node, _| kept(node));
     }
 
     // ---- relation maps ----
@@ -206,10 +219,6 @@ impl Store {
         tablespace: Oid,
     ) -> Option<Arc<RelationMap>> {
         self.maps.get(&(database, tablespace)).cloned()
-    }
-
-    pub(crate) fn forget_map(&mut self, database: DatabaseOid, tablespace: Oid) {
-        self.maps.remove(&(database, tablespace));
     }
 
     /// Databases that have a relation map, with the tablespaces these are in.
@@ -318,7 +327,8 @@ impl Store {
         self.tracked.retain(|node, _| !inside(node));
         self.missing.retain(|node, _| !inside(node));
         self.dropped.retain(|node| !inside(node));
-        self.forget_map(database, tablespace);
+        self.filling.remove(&database);
+        self.maps.remove(&(database, tablespace));
     }
 
     /// A database's directory was copied, file by file.
@@ -358,15 +368,8 @@ impl Store {
 
     /// Every page of a database that was logged page by page is there: what turned out to be no
     /// catalog is let go.
-    pub(crate) fn filled(&mut self, creator: Xid) {
-        let done: Vec<_> = self
-            .filling
-            .iter()
-            .filter(|(_, xid)| **xid == creator)
-            .map(|(database, _)| *database)
-            .collect();
-        for database in done {
-            self.filling.remove(&database);
+    pub(crate) fn filled(&mut self, database: DatabaseOid) {
+        if self.filling.remove(&database) {
             let tracked = &self.tracked;
             self.files
                 .retain(|node, _| node.database != database || tracked.contains_key(node));

@@ -180,8 +180,9 @@ impl<'a> View<'a> {
         // Shared catalogs are described in every database alike; any will do.
         let database = match self.database {
             Oid::INVALID => {
-                let any = self.store.homes().next().map(|(database, _)| database);
-                any.ok_or(self.no_catalog(catalog, "no database is known"))?
+                let mut all = self.store.homes().map(|(database, _)| database);
+                let whole = all.find(|database| !self.store.filling.contains(database));
+                whole.ok_or(self.no_catalog(catalog, "no database is known"))?
             }
             given => given,
         };
