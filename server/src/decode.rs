@@ -6,9 +6,11 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use redostream_engine::assembly::{Assembler, FileSpill};
-use redostream_engine::catalog::bootstrap::{self, Bootstrap, DataDirectory};
+use redostream_engine::catalog::bootstrap::{self, Bootstrap, DataDirectory, Readiness};
 use redostream_engine::catalog::{Catalog, RelationRegistry};
 use redostream_engine::error::EngineError;
+use redostream_engine::framing::chunk::FramingRules;
+use redostream_engine::framing::end::end_of_log;
 use redostream_engine::gate::{Gate, Selection};
 use redostream_engine::pipeline::{self, Counters, PipelineOptions, StopToken};
 use redostream_engine::source::{
@@ -30,12 +32,18 @@ pub(crate) fn run(arguments: &DecodeArguments) -> Result<(), Failure> {
     let directory = DataDirectory::open(&arguments.pgdata).map_err(runtime)?;
     let mut catalog = Catalog::new(directory.format());
     let loaded = bootstrap::load(&directory, None, &mut catalog).map_err(runtime)?;
-    let source = Arc::new(open_source(arguments, &directory, &loaded)?);
+    let directories = if arguments.wal.is_empty() {
+        vec![arguments.pgdata.join("pg_wal")]
+    } else {
+        arguments.wal.clone()
+    };
+    let source = Arc::new(open_source(arguments, directories, &directory, &loaded)?);
     let bootstrap_seconds = begun.elapsed().as_secs_f64();
 
     let relations = catalog.registry().clone();
     let databases = catalog.databases().unwrap_or_default();
-    let gate = gate(arguments, catalog, &directory, &loaded, &source);
+    let readiness = readiness(arguments, &directory, &loaded)?;
+    let gate = gate(arguments, catalog, readiness, &directory, &loaded, &source);
     let spill = FileSpill::new(spill_directory(arguments), u64::MAX).map_err(runtime)?;
     let memory = usize::try_from(arguments.memory).unwrap_or(usize::MAX);
     let assembler = Assembler::new(memory, Box::new(spill));
@@ -124,6 +132,7 @@ fn not_ready(gate: &Gate, waits: &str) -> Failure {
 fn gate(
     arguments: &DecodeArguments,
     catalog: Catalog,
+    readiness: Readiness,
     directory: &DataDirectory,
     loaded: &Bootstrap,
     source: &Arc<FileSource>,
@@ -135,7 +144,7 @@ fn gate(
     let history = Arc::clone(source);
     Gate::new(
         catalog,
-        loaded.readiness(),
+        readiness,
         directory.format(),
         selection,
         Arc::new(move |lsn| history.timeline_at(lsn)),
@@ -144,16 +153,33 @@ fn gate(
     )
 }
 
-fn open_source(
+/// The tracker of readiness. A server that crashed is consistent where its own WAL ends.
+fn readiness(
     arguments: &DecodeArguments,
     directory: &DataDirectory,
     loaded: &Bootstrap,
+) -> Result<Readiness, Failure> {
+    let mut readiness = loaded.readiness();
+    if loaded.rule.end_of_wal {
+        let own = vec![arguments.pgdata.join("pg_wal")];
+        let source = open_source(arguments, own, directory, loaded)?;
+        let rules = FramingRules {
+            format: directory.format(),
+            segment_bytes: loaded.segment_bytes,
+            partitions: 1,
+        };
+        let end = end_of_log(&source, rules, loaded.redo).map_err(runtime)?;
+        readiness.wal_ends(end);
+    }
+    Ok(readiness)
+}
+
+fn open_source(
+    arguments: &DecodeArguments,
+    directories: Vec<PathBuf>,
+    directory: &DataDirectory,
+    loaded: &Bootstrap,
 ) -> Result<FileSource, Failure> {
-    let directories = if arguments.wal.is_empty() {
-        vec![arguments.pgdata.join("pg_wal")]
-    } else {
-        arguments.wal.clone()
-    };
     let segment_size = SegmentSize::new(loaded.segment_bytes).ok_or_else(|| {
         Failure::Runtime(format!(
             "{} bytes is no size of WAL segments",

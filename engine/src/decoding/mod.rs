@@ -6,6 +6,7 @@
 
 pub mod heap;
 pub mod merge;
+mod names;
 pub mod task;
 #[cfg(test)]
 mod tests;

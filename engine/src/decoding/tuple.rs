@@ -8,13 +8,12 @@
 // pg: access/htup_details.h, access/common/heaptuple.c heap_deform_tuple [14-18]
 
 use redostream_protocol::event::{
-    ColumnValue, Columns, CompressionMethod, TAG_INLINE_MAX, TAG_LONG, TAG_NULL, ToastPointer,
-    push_compressed, push_external, push_text, push_value,
+    CompressionMethod, TAG_INLINE_MAX, TAG_LONG, TAG_NULL, ToastPointer, push_compressed,
+    push_external, push_value,
 };
 
-use redostream_protocol::schema::TypeShape;
-
 use super::TupleError;
+use super::names::push_named;
 use super::task::Names;
 use crate::catalog::relation::{Attribute, Layout};
 use crate::framing::page::{u16_at, u32_at};
@@ -101,42 +100,6 @@ pub(crate) fn push_columns(
             Ok(external)
         }
     }
-}
-
-/// Copies columns, with text in place of values that name catalog rows.
-#[cold]
-fn push_named(
-    layout: &Layout,
-    stored: &[u8],
-    names: Names<'_>,
-    out: &mut Vec<u8>,
-) -> Result<(), TupleError> {
-    let mut columns = Columns::new(stored);
-    let live = layout
-        .attributes
-        .iter()
-        .filter(|attribute| attribute.column.is_some());
-    for (attribute, column) in live.zip(&layout.relation.columns) {
-        let start = columns.offset();
-        let own = |_| TupleError::Contradiction("columns just written cannot be read");
-        let value = columns.read().map_err(own)?;
-        let shape = &column.data_type.base().shape;
-        if let (true, ColumnValue::Bytes(bytes), TypeShape::Base(function)) =
-            (attribute.needs_catalog, value, shape)
-        {
-            let mut text = Vec::new();
-            let database = layout.relation.database.oid;
-            let symbol = &function.symbol;
-            names
-                .snapshot
-                .reg_text(symbol, bytes, database, names.viewer, &mut text)
-                .map_err(|_| TupleError::Contradiction("a value names a catalog row wrongly"))?;
-            push_text(out, &text);
-        } else {
-            out.extend_from_slice(&stored[start..columns.offset()]);
-        }
-    }
-    Ok(())
 }
 
 /// Appends the columns as stored.

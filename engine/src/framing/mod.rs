@@ -7,6 +7,7 @@
 
 pub mod chunk;
 pub mod crc;
+pub mod end;
 pub mod format;
 pub mod page;
 pub mod partition;

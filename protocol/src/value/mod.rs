@@ -55,6 +55,7 @@ mod float;
 mod functions;
 mod geometric;
 mod hstore;
+mod hstore_json;
 mod integer;
 mod interval;
 mod isn;

@@ -2,6 +2,7 @@
 //! everything that holds one. Takes the text of an array or row apart again; what is inside
 //! becomes what its own type is in JSON.
 
+use super::hstore_json::push_hstore_json;
 use super::json::{push_json_name, push_json_text, push_json_verbatim};
 use super::quoting::is_space;
 use super::renderer::{Field, JsonForm, Plan, TypeRenderer};
@@ -34,6 +35,11 @@ pub(crate) fn push_json_of_text(
         }
         (JsonForm::Verbatim, _) => {
             push_json_verbatim(out, encoding, text);
+            Some(())
+        }
+        // Only hstore brings a cast to JSON of its own.
+        (JsonForm::Whole(_), _) => {
+            push_hstore_json(out, encoding, text);
             Some(())
         }
         _ => None,

@@ -72,6 +72,11 @@ pub struct World {
     pub sequences: Vec<String>,
     /// Types whose text depends on other rows of the catalog are drawn too.
     pub object_names: bool,
+    /// How many of the types and schemas other sessions use too. Renaming or changing those takes
+    /// no lock on the tables that use them, and a server that decodes two such transactions one
+    /// after the other may print the first with what its caches hold of the second: its answer is
+    /// then an accident, and nothing to be held against. They are changed only in the setup.
+    pub shared: (usize, usize),
     prefix: String,
     /// Never goes back, so that no name is used twice.
     names: usize,
@@ -88,6 +93,7 @@ impl World {
             views: Vec::new(),
             sequences: Vec::new(),
             object_names: true,
+            shared: (0, 1),
             prefix: prefix.to_owned(),
             names: 0,
         }
@@ -99,6 +105,7 @@ impl World {
         Self {
             prefix: format!("s{number}"),
             names: 0,
+            shared: (self.types.len(), self.schemas.len()),
             ..self.clone()
         }
     }

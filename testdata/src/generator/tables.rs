@@ -461,10 +461,11 @@ pub fn create_type(random: &mut Random, world: &mut World) -> String {
 
 /// A change of a type of ours.
 pub fn alter_type(random: &mut Random, world: &mut World) -> String {
-    if world.types.is_empty() {
+    let (shared, _) = world.shared;
+    if world.types.len() <= shared {
         return create_type(random, world);
     }
-    let index = random.below(world.types.len());
+    let index = shared + random.below(world.types.len() - shared);
     let name = world.types[index].name.clone();
     let fresh = world.fresh_number();
     let added = draw(random, world);

@@ -173,11 +173,12 @@ fn rewrite(random: &mut Random, world: &World) -> String {
 
 fn schema(random: &mut Random, world: &mut World) -> String {
     let name = quoted(&world.fresh_name(random, "n"));
-    if world.schemas.len() < 3 || random.chance(60) {
+    let (_, shared) = world.shared;
+    if world.schemas.len() <= shared || random.chance(60) {
         world.schemas.push(name.clone());
         return format!("create schema {name};\n");
     }
-    let at = 1 + random.below(world.schemas.len() - 1);
+    let at = shared + random.below(world.schemas.len() - shared);
     let old = std::mem::replace(&mut world.schemas[at], name.clone());
     let renamed = |full: &mut String| {
         if let Some(rest) = full.strip_prefix(&format!("{old}.")) {
