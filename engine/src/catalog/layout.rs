@@ -6,6 +6,7 @@
 use redostream_protocol::Oid;
 
 use super::tuple::Storage;
+use super::writer::{KEYS, ObjectKind};
 
 /// OIDs of the catalogs that are read by name.
 // pg: catalog/pg_*.h CATALOG [14-18]
@@ -48,9 +49,26 @@ pub(crate) struct CatalogColumn {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CatalogLayout {
     pub(crate) columns: Vec<CatalogColumn>,
+    /// Which columns say what a row describes, by their offsets.
+    pub(crate) keys: Vec<(usize, ObjectKind)>,
 }
 
 impl CatalogLayout {
+    /// The layout of a catalog with these columns.
+    pub(crate) fn new(catalog: Oid, columns: Vec<CatalogColumn>) -> CatalogLayout {
+        let mut layout = CatalogLayout {
+            columns,
+            keys: Vec::new(),
+        };
+        for (keyed, column, kind) in KEYS {
+            if keyed == catalog {
+                let offset = layout.fixed_offset(column);
+                layout.keys.extend(offset.map(|offset| (offset, kind)));
+            }
+        }
+        layout
+    }
+
     /// Which column has this name.
     pub(crate) fn position(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|column| column.name == name)
@@ -233,23 +251,23 @@ const CLASS_18: [&[BuiltIn]; 4] = [
 /// The layout of `pg_attribute` in a major version.
 pub(crate) fn pg_attribute(major: u16) -> CatalogLayout {
     match major {
-        ..=15 => from_parts(&ATTRIBUTE_14),
-        16 => from_parts(&ATTRIBUTE_16),
-        17 => from_parts(&ATTRIBUTE_17),
-        _ => from_parts(&ATTRIBUTE_18),
+        ..=15 => from_parts(oid::ATTRIBUTE, &ATTRIBUTE_14),
+        16 => from_parts(oid::ATTRIBUTE, &ATTRIBUTE_16),
+        17 => from_parts(oid::ATTRIBUTE, &ATTRIBUTE_17),
+        _ => from_parts(oid::ATTRIBUTE, &ATTRIBUTE_18),
     }
 }
 
 /// The layout of `pg_class` in a major version.
 pub(crate) fn pg_class(major: u16) -> CatalogLayout {
     match major {
-        ..=15 => from_parts(&CLASS_14),
-        16..=17 => from_parts(&CLASS_16),
-        _ => from_parts(&CLASS_18),
+        ..=15 => from_parts(oid::CLASS, &CLASS_14),
+        16..=17 => from_parts(oid::CLASS, &CLASS_16),
+        _ => from_parts(oid::CLASS, &CLASS_18),
     }
 }
 
-fn from_parts(parts: &[&[BuiltIn]]) -> CatalogLayout {
+fn from_parts(catalog: Oid, parts: &[&[BuiltIn]]) -> CatalogLayout {
     let mut columns = Vec::new();
     let mut fixed = true;
     for (name, length, align) in parts.iter().copied().flatten() {
@@ -267,7 +285,7 @@ fn from_parts(parts: &[&[BuiltIn]]) -> CatalogLayout {
             nullable: !fixed,
         });
     }
-    CatalogLayout { columns }
+    CatalogLayout::new(catalog, columns)
 }
 
 #[cfg(test)]

@@ -65,6 +65,7 @@ use multixact::Multixacts;
 use store::Store;
 use type_desc::Describer;
 use view::View;
+use writer::Writer;
 
 use crate::framing::format::WalFormat;
 use crate::framing::record::Record;
@@ -73,14 +74,28 @@ use crate::gate::transactions::Transactions;
 
 /// The catalogs of a cluster at one point of its log.
 ///
-/// A clone shares its pages with the original until either changes them; it shares the registry
-/// for good.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// A clone shares pages with the original until either changes them, and nothing else: it goes its
+/// own way from here, also in numbering relation versions.
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Catalog {
     store: Store,
     registry: RelationRegistry,
     #[serde(skip)]
     cache: Cache,
+    /// The last snapshot, while it still holds.
+    #[serde(skip)]
+    snapshot: Option<Arc<CatalogSnapshot>>,
+}
+
+impl Clone for Catalog {
+    fn clone(&self) -> Self {
+        Catalog {
+            store: self.store.clone(),
+            registry: self.registry.detached(),
+            cache: Cache::default(),
+            snapshot: None,
+        }
+    }
 }
 
 impl Catalog {
@@ -91,6 +106,7 @@ impl Catalog {
             store: Store::new(format),
             registry: RelationRegistry::default(),
             cache: Cache::default(),
+            snapshot: None,
         }
     }
 
@@ -115,6 +131,12 @@ impl Catalog {
         self.store.multixacts = Arc::new(multixacts);
     }
 
+    /// Transactions from this one on begin after replay does. Older ones may have changed catalogs
+    /// without the replayed log telling.
+    pub fn set_next_xid(&mut self, next: Xid) {
+        self.store.replayed_from = Some(next);
+    }
+
     /// Catalog files of a database (0: shared ones) as far as known.
     #[must_use]
     pub fn files_of(&self, database: DatabaseOid) -> Vec<RelFileNode> {
@@ -136,7 +158,14 @@ impl Catalog {
     /// From here on the catalog is trusted: a missing file or block is an error. Blocks that were
     /// missing so far and were not truncated or dropped since are one now.
     pub fn consistent(&mut self) -> Result<(), CatalogError> {
+        // The row of a database commits after its last page was logged.
+        let homes: FxHashSet<DatabaseOid> = self.store.homes().map(|home| home.0).collect();
         self.store.consistent = true;
+        let filling = homes
+            .into_iter()
+            .filter(|home| !self.has_row(*home))
+            .collect();
+        self.store.set_consistent(filling);
         self.store.first_missing().map_or(Ok(()), Err)
     }
 
@@ -153,6 +182,7 @@ impl Catalog {
         } else {
             transactions.top_of(record.xid)
         };
+        self.snapshot = None;
         let effect = replay::replay(&mut self.store, record, top)?;
         if effect.everyone {
             self.cache.databases_changed();
@@ -175,10 +205,18 @@ impl Catalog {
             log.set(*sub, XidStatus::Committed);
         }
         self.drop_files(end);
-        self.store.filled(top);
-        match self.store.writers.remove(&top) {
+        let known = self.store.writers.remove(&top);
+        if self.began_before_replay(top) {
+            self.snapshot = None;
+            self.cache.committed(top, &Writer::unknown());
+            self.settle_databases();
+            return Ok(true);
+        }
+        match known {
             Some(writer) => {
+                self.snapshot = None;
                 self.cache.committed(top, &writer);
+                self.settle_databases();
                 Ok(true)
             }
             None => Ok(!end.dropped.is_empty()),
@@ -201,8 +239,8 @@ impl Catalog {
         }
         self.drop_files(end);
         let top = transactions.top_of(xid);
+        self.snapshot = None;
         if top == xid {
-            self.store.filled(top);
             self.cache.aborted(top);
             return Ok(self.store.writers.remove(&top).is_some());
         }
@@ -219,6 +257,7 @@ impl Catalog {
             return;
         }
         if let Some(writer) = self.store.writers.remove(&sub) {
+            self.snapshot = None;
             self.cache.aborted(sub);
             let into = Arc::make_mut(self.store.writers.entry(top).or_default());
             into.touched.extend(writer.touched.iter().copied());
@@ -236,6 +275,10 @@ impl Catalog {
         for top in tops {
             self.forget(top);
         }
+        let from = self.store.replayed_from;
+        if from.is_some_and(|from| !oldest.precedes(from)) {
+            self.store.replayed_from = None;
+        }
         if !self.store.multixacts.is_empty() {
             Arc::make_mut(&mut self.store.multixacts).forget_ended(oldest);
         }
@@ -249,12 +292,13 @@ impl Catalog {
         }
     }
 
-    /// Whether a transaction has written catalog rows, so that it may see other relations than
-    /// everybody does.
+    /// Whether a transaction has written catalog rows (or may have, before replay began), so that
+    /// it may see other relations than everybody does.
     #[must_use]
     #[inline]
     pub fn has_changes(&self, top: Xid) -> bool {
-        !self.store.writers.is_empty() && self.store.writers.contains_key(&top)
+        (!self.store.writers.is_empty() && self.store.writers.contains_key(&top))
+            || self.began_before_replay(top)
     }
 
     /// Whether any open transaction has written catalog rows.
@@ -309,7 +353,7 @@ impl Catalog {
         viewer: Option<Xid>,
         transactions: &Transactions,
     ) -> Result<Arc<Target>, CatalogError> {
-        let viewer = viewer.filter(|top| self.has_changes(*top));
+        let viewer = viewer.filter(|top| self.store.writers.contains_key(top));
         let writer = viewer.and_then(|top| Some((top, self.store.writers.get(&top)?)));
         let known = match writer {
             Some((top, writer)) => self.cache.own_target(top, writer, key),
@@ -349,7 +393,9 @@ impl Catalog {
         let transactions = Transactions::default();
         let view = self.committed(oid, &transactions);
         let database = Arc::new(resolve::read_database(&view, oid).ok()??);
-        self.cache.databases.insert(oid, Arc::clone(&database));
+        if self.store.consistent {
+            self.cache.databases.insert(oid, Arc::clone(&database));
+        }
         Some(database)
     }
 
@@ -379,8 +425,22 @@ impl Catalog {
 
     /// The catalogs as of now, for decoders whose columns' text depends on them.
     #[must_use]
-    pub fn snapshot(&self, transactions: &Transactions) -> CatalogSnapshot {
-        CatalogSnapshot::new(self.store.clone(), transactions.clone())
+    pub fn snapshot(&mut self, transactions: &Transactions) -> Arc<CatalogSnapshot> {
+        // Who looks matters only while somebody's own changes are there to be seen.
+        let lasting = self.store.writers.is_empty();
+        if let Some(known) = self.snapshot.as_ref().filter(|_| lasting) {
+            return Arc::clone(known);
+        }
+        let snapshot = CatalogSnapshot::new(self.store.clone(), transactions.clone());
+        let snapshot = Arc::new(snapshot);
+        self.snapshot = lasting.then(|| Arc::clone(&snapshot));
+        snapshot
+    }
+
+    /// Whether a transaction may have changed catalogs before replay began.
+    fn began_before_replay(&self, top: Xid) -> bool {
+        let from = self.store.replayed_from;
+        from.is_some_and(|from| top.precedes(from))
     }
 
     fn committed<'a>(&'a self, database: DatabaseOid, transactions: &'a Transactions) -> View<'a> {
@@ -392,6 +452,23 @@ impl Catalog {
         }
     }
 
+    /// Looks which databases that are being filled have been committed.
+    fn settle_databases(&mut self) {
+        let filling: Vec<_> = self.store.filling.iter().copied().collect();
+        for database in filling {
+            if self.has_row(database) {
+                self.store.filled(database);
+            }
+        }
+    }
+
+    fn has_row(&self, database: DatabaseOid) -> bool {
+        let transactions = Transactions::default();
+        let view = self.committed(Oid::INVALID, &transactions);
+        let row = view.row_of(layout::oid::DATABASE, "oid", database);
+        matches!(row, Ok(Some(_)))
+    }
+
     fn drop_files(&mut self, end: &XactEnd) {
         for node in &end.dropped {
             self.store.drop_file(*node);
@@ -399,9 +476,9 @@ impl Catalog {
     }
 
     fn forget(&mut self, top: Xid) {
+        self.snapshot = None;
         self.store.writers.remove(&top);
         self.cache.aborted(top);
-        self.store.filled(top);
     }
 }
 
@@ -416,6 +493,10 @@ impl CatalogSink for Catalog {
 
     fn file(&mut self, node: RelFileNode, first_block: u32, pages: &[u8]) {
         self.load_file(node, first_block, pages);
+    }
+
+    fn next_xid(&mut self, next: Xid) {
+        self.set_next_xid(next);
     }
 
     fn multixacts(&mut self, multixacts: Multixacts) {

@@ -49,11 +49,14 @@ pub(crate) struct Store {
     pub(crate) multixacts: Arc<Multixacts>,
     /// Open transactions that have written catalog tuples, by top-level xid.
     pub(crate) writers: FxHashMap<Xid, Arc<Writer>>,
-    /// Databases whose files are being logged page by page, with the transaction that does it.
-    pub(crate) filling: FxHashMap<DatabaseOid, Xid>,
+    /// Databases whose files are being logged page by page. What is a catalog among them cannot be
+    /// told before their `pg_class` is whole.
+    pub(crate) filling: FxHashSet<DatabaseOid>,
     /// Blocks that records wanted to change and that were not there, before the consistency point.
     missing: FxHashMap<RelFileNode, BTreeMap<u32, Lsn>>,
     pub(crate) consistent: bool,
+    /// Transactions below this one may have changed catalogs before replay began.
+    pub(crate) replayed_from: Option<Xid>,
     #[serde(skip)]
     pub(crate) layouts: Layouts,
 }
@@ -141,9 +144,10 @@ impl Store {
             commit_log: Arc::default(),
             multixacts: Arc::default(),
             writers: FxHashMap::default(),
-            filling: FxHashMap::default(),
+            filling: FxHashSet::default(),
             missing: FxHashMap::default(),
             consistent: false,
+            replayed_from: None,
             layouts: Layouts::default(),
         }
     }
@@ -168,8 +172,20 @@ impl Store {
 
     /// Whether pages of the file are kept.
     pub(crate) fn keeps(&self, node: RelFileNode) -> bool {
-        self.tracked.contains_key(&node)
-            || (self.filling.contains_key(&node.database) && self.named.contains(node))
+        // A database may have begun to be filled before replay did.
+        let open = !self.consistent || self.filling.contains(&node.database);
+        self.tracked.contains_key(&node) || (open && self.named.contains(node))
+    }
+
+    /// The catalogs can be trusted from here on, except those of databases in `filling`.
+    pub(crate) fn set_consistent(&mut self, filling: FxHashSet<DatabaseOid>) {
+        self.consistent = true;
+        self.filling.extend(filling);
+        let (tracked, filling) = (&self.tracked, &self.filling);
+        let kept =
+            |node: &RelFileNode| tracked.contains_key(node) || filling.contains(&node.database);
+        self.files.retain(|node, _| kept(node));
+        self.missing.retain(|node, _| kept(node));
     }
 
     // ---- relation maps ----
@@ -203,10 +219,6 @@ impl Store {
         tablespace: Oid,
     ) -> Option<Arc<RelationMap>> {
         self.maps.get(&(database, tablespace)).cloned()
-    }
-
-    pub(crate) fn forget_map(&mut self, database: DatabaseOid, tablespace: Oid) {
-        self.maps.remove(&(database, tablespace));
     }
 
     /// Databases that have a relation map, with the tablespaces these are in.
@@ -315,7 +327,8 @@ impl Store {
         self.tracked.retain(|node, _| !inside(node));
         self.missing.retain(|node, _| !inside(node));
         self.dropped.retain(|node| !inside(node));
-        self.forget_map(database, tablespace);
+        self.filling.remove(&database);
+        self.maps.remove(&(database, tablespace));
     }
 
     /// A database's directory was copied, file by file.
@@ -355,15 +368,8 @@ impl Store {
 
     /// Every page of a database that was logged page by page is there: what turned out to be no
     /// catalog is let go.
-    pub(crate) fn filled(&mut self, creator: Xid) {
-        let done: Vec<_> = self
-            .filling
-            .iter()
-            .filter(|(_, xid)| **xid == creator)
-            .map(|(database, _)| *database)
-            .collect();
-        for database in done {
-            self.filling.remove(&database);
+    pub(crate) fn filled(&mut self, database: DatabaseOid) {
+        if self.filling.remove(&database) {
             let tracked = &self.tracked;
             self.files
                 .retain(|node, _| node.database != database || tracked.contains_key(node));
@@ -424,7 +430,7 @@ impl Store {
         };
         let names: Vec<_> = page
             .tuples()
-            .filter_map(|(_, tuple)| self.named_by(node.database, tuple))
+            .filter_map(|(_, tuple)| self.named_by(node, tuple))
             .collect();
         for name in names {
             self.learn(name, false);
@@ -440,7 +446,7 @@ impl Store {
             .iter()
             .filter_map(|tid| {
                 let tuple = file.page(tid.block)?.tuple(tid.offset).ok()?;
-                self.named_by(node.database, tuple)
+                self.named_by(node, tuple)
             })
             .collect();
         for name in names {
@@ -470,8 +476,8 @@ impl Store {
         }
     }
 
-    /// What a `pg_class` tuple says of files.
-    fn named_by(&self, database: DatabaseOid, tuple: &[u8]) -> Option<Named> {
+    /// What a tuple of a `pg_class` file says of files.
+    fn named_by(&self, class: RelFileNode, tuple: &[u8]) -> Option<Named> {
         let at = self.layouts.built_in(self.format.major).class_columns;
         let oid = tuple::fixed_u32(tuple, 0)?;
         let rewrite = tuple::fixed_u32(tuple, at.relrewrite)?;
@@ -492,13 +498,14 @@ impl Store {
             (number, _) => number,
         };
         let tablespace = match tuple::fixed_u32(tuple, at.reltablespace)? {
-            0 => self.homes_of(database).next()?,
+            // The database's own, which pg_class is always in.
+            0 => class.tablespace,
             given => Oid(given),
         };
         let database = if tablespace == GLOBAL_TABLESPACE {
             Oid::INVALID
         } else {
-            database
+            class.database
         };
         let node = RelFileNode {
             tablespace,

@@ -180,8 +180,9 @@ impl<'a> View<'a> {
         // Shared catalogs are described in every database alike; any will do.
         let database = match self.database {
             Oid::INVALID => {
-                let any = self.store.homes().next().map(|(database, _)| database);
-                any.ok_or(self.no_catalog(catalog, "no database is known"))?
+                let mut all = self.store.homes().map(|(database, _)| database);
+                let whole = all.find(|database| !self.store.filling.contains(database));
+                whole.ok_or(self.no_catalog(catalog, "no database is known"))?
             }
             given => given,
         };
@@ -214,8 +215,11 @@ impl<'a> View<'a> {
             return Err(self.no_catalog(catalog, "pg_attribute does not describe it"));
         }
         let columns = columns.into_iter().map(|(_, column)| column).collect();
-        let layout = Arc::new(CatalogLayout { columns });
-        layouts.put(database, catalog, Arc::clone(&layout));
+        let layout = Arc::new(CatalogLayout::new(catalog, columns));
+        // Before the consistency point rows may still be missing.
+        if self.store.consistent {
+            layouts.put(database, catalog, Arc::clone(&layout));
+        }
         Ok(layout)
     }
 

@@ -69,6 +69,14 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
+    /// One of which nothing is known.
+    pub(crate) fn unknown() -> Writer {
+        Writer {
+            everything: true,
+            ..Writer::default()
+        }
+    }
+
     /// The file in which this transaction reads a mapped catalog, if not the map's.
     pub(crate) fn mapped_file(&self, database: DatabaseOid, catalog: Oid) -> Option<RelFileNode> {
         let all = self.mapped.iter().rev();

@@ -99,7 +99,7 @@ impl Gate {
         }
         let needs_catalog = |target: &Arc<Target>| matches!(&**target, Target::Table(layout) if layout.needs_catalog);
         let named = by_view.iter().flatten().flatten().any(needs_catalog);
-        let snapshot = named.then(|| Arc::new(self.catalog.snapshot(&self.transactions)));
+        let snapshot = named.then(|| self.catalog.snapshot(&self.transactions));
         Ok(Targets {
             views,
             by_view,

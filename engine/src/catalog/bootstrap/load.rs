@@ -112,6 +112,7 @@ pub fn load(
     let range = control.checkpoint.multixacts();
     sink.multixacts(Multixacts::load(&pg_multixact, range, &named)?);
     sink.commit_log(commit_log);
+    sink.next_xid(control.checkpoint.next_xid_32());
 
     let control_after = directory.read_control()?;
     let asked = ask_upstream(kind, upstream)?;

@@ -22,7 +22,7 @@ pub mod load;
 pub mod prepared;
 pub mod readiness;
 
-use redostream_protocol::{DatabaseOid, Lsn, Oid, RelFileNode};
+use redostream_protocol::{DatabaseOid, Lsn, Oid, RelFileNode, Xid};
 
 use super::commit_log::CommitLog;
 use super::filenodes::RelationMap;
@@ -47,6 +47,9 @@ pub trait CatalogSink {
     /// Whole pages of a relation's file, from `first_block` on, in rising order of blocks. A file
     /// that is there but empty is told with no pages.
     fn file(&mut self, node: RelFileNode, first_block: u32, pages: &[u8]);
+
+    /// Transactions from this one on begin after the redo LSN.
+    fn next_xid(&mut self, _next: Xid) {}
 
     /// The multixacts that catalog tuples may name.
     fn multixacts(&mut self, multixacts: Multixacts);

@@ -37,12 +37,7 @@ pub(super) fn apply(replay: &mut Replay<'_, '_, '_>) -> Result<(), CatalogError>
         replay.store.copy_directory(from, (database, tablespace));
     } else if Some(op) == format.dbase_create_wal_log {
         main.u32("tablespace").map_err(&error)?;
-        let creator = if replay.record.xid.is_normal() {
-            replay.top
-        } else {
-            redostream_protocol::Xid::INVALID
-        };
-        replay.store.filling.insert(database, creator);
+        replay.store.filling.insert(database);
     } else {
         return Err(replay.malformed(NAME, "unknown operation"));
     }

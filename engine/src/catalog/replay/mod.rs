@@ -29,7 +29,7 @@ use redostream_protocol::{Lsn, Oid, RelFileNode, Xid};
 use super::CatalogError;
 use super::filenodes::{RelationMapError, RelationMapUpdate};
 use super::index::Tid;
-use super::layout::{GLOBAL_TABLESPACE, oid};
+use super::layout::{CatalogLayout, GLOBAL_TABLESPACE, oid};
 use super::pages::{Page, PageError};
 use super::store::Store;
 use super::writer::{KEYS, Object, ObjectKind};
@@ -263,6 +263,7 @@ impl<'a> Replay<'_, '_, 'a> {
     /// What the written tuples describe; `None` if it cannot be told.
     fn touched(&self) -> Option<Vec<Object>> {
         let mut objects = Vec::new();
+        let mut layout_of: Option<(RelFileNode, Arc<CatalogLayout>)> = None;
         for (node, tid) in &self.written {
             let Some(catalog) = self.store.owner(*node) else {
                 continue;
@@ -270,23 +271,27 @@ impl<'a> Replay<'_, '_, 'a> {
             if !KEYS.iter().any(|(keyed, _, _)| *keyed == catalog) {
                 continue;
             }
-            let layout = super::view::layout_of(self.store, node.database, catalog)?;
-            let page = self.store.file(*node)?.page(tid.block)?;
-            let tuple = page.tuple(tid.offset).ok()?;
-            for (keyed, column, kind) in KEYS {
-                if keyed != catalog {
-                    continue;
-                }
-                let at = layout.fixed_offset(column)?;
-                let oid = super::tuple::fixed_u32(tuple, at)?;
-                let database = match kind {
-                    ObjectKind::Database => Oid::INVALID,
-                    _ => node.database,
+            if layout_of.as_ref().is_none_or(|(known, _)| known != node) {
+                let layout = super::view::layout_of(self.store, node.database, catalog)?;
+                layout_of = Some((*node, layout));
+            }
+            let (_, layout) = layout_of.as_ref()?;
+            let tuple = self
+                .store
+                .file(*node)?
+                .page(tid.block)?
+                .tuple(tid.offset)
+                .ok()?;
+            for (at, kind) in &layout.keys {
+                let oid = Oid(super::tuple::fixed_u32(tuple, *at)?);
+                let (database, kind) = match kind {
+                    ObjectKind::Database => (Oid::INVALID, *kind),
+                    _ => (node.database, *kind),
                 };
                 objects.push(Object {
                     database,
                     kind,
-                    oid: Oid(oid),
+                    oid,
                 });
             }
         }

@@ -1,0 +1,8 @@
+//! The catalog held against a server: a data directory and the WAL written afterwards, compared
+//! with what the server itself says of its catalogs.
+
+mod follower;
+mod random;
+mod said;
+mod steps;
+mod wal;
