@@ -486,6 +486,7 @@ struct RelationLines {
     members: Vec<u8>,
     columns: Vec<ColumnJson>,
     context: TextContext,
+    value_bytes_max: u64,
     /// `schema.table`, for errors.
     qualified: String,
 }
@@ -517,6 +518,7 @@ impl RelationLines {
             members,
             columns,
             context: settings.context(&relation.database),
+            value_bytes_max: settings.value_bytes_max,
             qualified: super::qualified(relation),
         }
     }
@@ -560,7 +562,8 @@ impl Tuples<'_> {
             let fail = |error: ColumnError| error.at(lsn, &relation.qualified, &column.name);
             let value = self.columns.read();
             let value = value.map_err(|source| RenderError::Event { lsn, source })?;
-            let content = column_content(value, &mut self.scratch.raw).map_err(fail)?;
+            let content = column_content(value, relation.value_bytes_max, &mut self.scratch.raw)
+                .map_err(fail)?;
             match content {
                 // With a key identity every other column is null in the log.
                 Content::Null if part == Part::OldKey && !column.key => continue,
