@@ -3,3 +3,4 @@
 //! A version that is not installed is skipped, aloud; under continuous integration it fails.
 
 mod bootstrap;
+mod flips;

@@ -22,6 +22,9 @@ const NEXT_OID: usize = 32;
 const HEADER_BYTES: usize = 24;
 const CRC: usize = 20;
 const DATA: usize = HEADER_BYTES + 2;
+/// Pages, and the header of those that are not the first of a segment.
+const PAGE_BYTES: usize = 8192;
+const PAGE_HEADER_BYTES: usize = 24;
 
 /// Makes the next OID that a cleanly stopped cluster gives out this one.
 ///
@@ -58,19 +61,27 @@ fn set_in_log(pg_wal: &Path, lsn: u64, segment_bytes: u64, oid: u32) -> Result<(
         .get(start..start + 4)
         .and_then(|length| length.try_into().ok())
         .map_or(0, u32::from_le_bytes) as usize;
+    // A record may run into the next page, over its header.
+    let places: Vec<usize> = (start..bytes.len())
+        .filter(|at| at % PAGE_BYTES >= PAGE_HEADER_BYTES)
+        .take(length)
+        .collect();
     ensure!(
-        length > DATA + NEXT_OID && start % 8192 + length <= 8192,
-        "the checkpoint's record crosses a page"
-    );
-    let record = &mut bytes[start..start + length];
-    let sum = |record: &[u8]| crc32c(&[&record[HEADER_BYTES..], &record[..CRC]]).to_le_bytes();
-    ensure!(
-        sum(record) == record[CRC..HEADER_BYTES],
+        length > DATA + NEXT_OID && places.len() == length,
         "no record at the checkpoint's place"
     );
+    let mut record: Vec<u8> = places.iter().map(|at| bytes[*at]).collect();
+    let sum = |record: &[u8]| crc32c(&[&record[HEADER_BYTES..], &record[..CRC]]).to_le_bytes();
+    ensure!(
+        sum(&record) == record[CRC..HEADER_BYTES],
+        "the record at the checkpoint's place has a wrong CRC"
+    );
     record[DATA + NEXT_OID..][..4].copy_from_slice(&oid.to_le_bytes());
-    let crc = sum(record);
+    let crc = sum(&record);
     record[CRC..HEADER_BYTES].copy_from_slice(&crc);
+    for (at, byte) in places.into_iter().zip(record) {
+        bytes[at] = byte;
+    }
     fs::write(&path, bytes).with_context(|| path.display().to_string())
 }
 
