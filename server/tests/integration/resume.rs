@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use redostream_client::protocol::control::From as Place;
 use redostream_client::protocol::wire::FaultCode;
 use redostream_client::{ClientError, Control, Subscription};
+use redostream_server::session::{FileStore, SubscriptionStore};
 use redostream_testdata::decoder::run_to_end;
 use redostream_testdata::generator::random::Random;
 
@@ -23,7 +24,7 @@ async fn every_event_of_a_recorded_stream_is_a_place_to_resume() {
     let other = recorded.serve(state[1].path(), &["--decoders", "3", "--buffer", "1MiB"]);
     let whole = all(recorded.options(&[&first])).await.unwrap();
     assert!(whole.len() > 500, "only {} events", whole.len());
-    assert_eq!(all(recorded.options(&[&other])).await.unwrap(), whole);
+    assert!(all(recorded.options(&[&other])).await.unwrap() == whole);
     let mut options = recorded.options(&[&other]);
     for (number, event) in whole.iter().enumerate() {
         options.from = Some(Place::Position(event.position));
@@ -209,14 +210,27 @@ async fn names_outlive_the_server_and_clients_change_over() {
     assert_eq!(known[0].name, "billing");
     assert_eq!(known[0].position, position.to_string());
 
-    // The server is killed and started again: the name goes on where it was.
+    // The server is killed and started again: the name goes on where it was, as soon as that has
+    // reached the disk.
+    let since = Instant::now();
+    let store = FileStore::open(state[0].path().join("subscriptions")).unwrap();
+    while store.load().unwrap()[0].position != position {
+        assert!(since.elapsed() < Duration::from_secs(30), "it never does");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     first.process.child.kill().unwrap();
     first.process.child.wait().unwrap();
     let mut first = recorded.serve(state[0].path(), &[]);
     let mut again = recorded.options(&[&first]);
     again.name.clone_from(&options.name);
     again.from = None;
-    assert_eq!(all(again).await.unwrap(), whole[1000..]);
+    let rest = all(again).await.unwrap();
+    assert!(
+        rest == whole[1000..],
+        "{} events instead of {}",
+        rest.len(),
+        whole.len() - 1000
+    );
     let mut control = Control::connect(&first.control, None, None).await.unwrap();
     control.drop_subscription("billing").await.unwrap();
     assert!(control.subscriptions().await.unwrap().is_empty());
@@ -241,4 +255,40 @@ async fn names_outlive_the_server_and_clients_change_over() {
         whole.len()
     );
     assert!(subscription.totals().reconnects > 0);
+}
+
+/// The library's rows are those of the JSON lines.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_the_library_are_what_is_printed() {
+    for name in ["types", "toast", "identity"] {
+        let recorded = Recorded::of(15, name);
+        let state = tempfile::tempdir().unwrap();
+        let server = recorded.serve(state.path(), &[]);
+        let lines = ["--from", "earliest", "--until", &recorded.end];
+        let printed = run_to_end(
+            &mut subscribe(&server.control, &lines),
+            Duration::from_secs(60),
+        );
+        let lines = whole_lines(&printed.unwrap().printed);
+        let mut subscription = Subscription::open(recorded.options(&[&server]))
+            .await
+            .unwrap();
+        let mut rows = 0;
+        for line in &lines {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            let change = subscription.next_event().await.unwrap().unwrap();
+            assert_eq!(line["position"], change.position.to_string());
+            let (old, new) = change.rows().unwrap();
+            for (row, key) in [(old, "old"), (new, "new")] {
+                let Some(row) = row else { continue };
+                let object = serde_json::Value::Object(row.to_json().unwrap());
+                assert_eq!(object, line[key], "{line}");
+                for column in row.columns() {
+                    row.get(column).unwrap();
+                }
+                rows += 1;
+            }
+        }
+        assert!(rows > 20, "{name}: only {rows} rows");
+    }
 }
