@@ -49,7 +49,7 @@ mod tests {
             (b"\0", b""),
         ] {
             let mut out = Vec::new();
-            text_text(stored, &TextContext::default(), &mut out).unwrap();
+            text_text(stored, &TextContext::new(15, 6), &mut out).unwrap();
             assert_eq!(out, printed);
         }
     }
