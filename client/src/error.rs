@@ -48,6 +48,16 @@ pub enum ClientError {
         /// The bound on a value.
         value_bytes_max: u64,
     },
+    /// A column that is not there, or a value that does not fit what was asked for.
+    #[error("{table}, column {column}: {problem}")]
+    Value {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// The options contradict themselves.
     #[error("{0}")]
     Usage(String),
