@@ -150,6 +150,7 @@ pub fn run(
     let shared = Shared {
         source,
         rules,
+        closed: source.available(gate.expected()).is_ok_and(|at| at.closed),
         window: (CHUNKS_PER_DECODER * workers) as u64,
         end: options.end,
         counters,
@@ -202,6 +203,8 @@ pub fn run(
 /// What the workers share.
 struct Shared<'a> {
     source: &'a dyn Source,
+    /// Whether the source's end, and so its history, is final.
+    closed: bool,
     rules: FramingRules,
     window: u64,
     end: Lsn,
@@ -494,7 +497,14 @@ impl<'s, 'a> Worker<'s, 'a> {
         self.shared.busy(0, since);
         let since = Instant::now();
         let entries = self.entries.pop().unwrap_or_default();
-        let mut framer = Framer::new(self.shared.rules, tracked, plan.span, bytes, entries);
+        let source = self.shared.source;
+        let at = |lsn| source.timeline_at(lsn);
+        let rules = FramingRules {
+            // What streams in may be ahead of the history that is known of it.
+            timelines: self.shared.closed.then(|| (at(base), at(plan.span.end))),
+            ..self.shared.rules
+        };
+        let mut framer = Framer::new(rules, tracked, plan.span, bytes, entries);
         while let Progress::NeedsUpTo(lsn) = framer.run() {
             let from = framer.available_end();
             let available = match self.shared.source.available(from) {

@@ -171,6 +171,7 @@ fn readiness(
             format: directory.format(),
             segment_bytes: loaded.segment_bytes,
             partitions: 1,
+            timelines: None,
         };
         let end = end_of_log(&source, rules, loaded.redo).map_err(runtime)?;
         readiness.wal_ends(end);

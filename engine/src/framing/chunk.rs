@@ -8,7 +8,7 @@
 //! "Bad" is not judged here: whether it is the end of the log or damage is known only to who
 //! knows what lies behind. The chunk then ends before the bad record.
 
-use redostream_protocol::{Lsn, RelFileNode, Xid};
+use redostream_protocol::{Lsn, RelFileNode, TimelineId, Xid};
 use rustc_hash::FxHashMap;
 
 use super::crc::Crc32c;
@@ -191,6 +191,10 @@ pub struct FramingRules {
     pub segment_bytes: u64,
     /// Partitions to deal rows to.
     pub partitions: u32,
+    /// The timelines of the history at the chunk's first page and at its end, where that is
+    /// certain: pages are of these or between.
+    // pg: access/transam/xlogreader.c XLogReaderValidatePageHeader [14-18]
+    pub timelines: Option<(TimelineId, TimelineId)>,
 }
 
 /// Where a chunk begins and ends.
@@ -360,12 +364,15 @@ impl<'a> Framer<'a> {
 
     fn page_header(&self, bytes: &[u8], page: Lsn) -> Result<PageHeader, FrameError> {
         let magic = self.rules.format.page_magic;
-        Ok(PageHeader::parse(
-            bytes,
-            page,
-            magic,
-            self.rules.segment_bytes,
-        )?)
+        let header = PageHeader::parse(bytes, page, magic, self.rules.segment_bytes)?;
+        let found = header.timeline;
+        match self.rules.timelines {
+            Some((first, last)) if found < first.0 || found > last.0 => {
+                let expected = first.0;
+                Err(PageError::Timeline { found, expected }.into())
+            }
+            _ => Ok(header),
+        }
     }
 
     /// Where the first record of a page starts; none if the page only continues one.

@@ -102,6 +102,7 @@ fn frame_all(bytes: &[u8], format: &'static WalFormat, chunk: u64) -> (u64, Lsn,
         format,
         segment_bytes: SEGMENT,
         partitions: 2,
+        timelines: None,
     };
     let end = START + bytes.len() as u64;
     let (mut at, mut records, mut expected) = (START, 0, None);
@@ -247,6 +248,7 @@ fn an_abandoned_record_is_dropped() {
         format,
         segment_bytes: SEGMENT,
         partitions: 1,
+        timelines: None,
     };
     let end = Lsn(log.lsn());
     let framed = frame(

@@ -230,6 +230,7 @@ impl Gate {
             format: self.format,
             segment_bytes: self.segment_bytes,
             partitions: 1,
+            timelines: None,
         }
     }
 

@@ -9,7 +9,9 @@
 )]
 
 mod bad_input;
+mod encodings;
 mod files;
+mod json_values;
 mod live;
 mod programs;
 mod recorded;

@@ -58,15 +58,12 @@ fn extension(random: &mut Random, name: &str) -> String {
         "ltree" => random
             .pick(&["", "Top", "Top.A_%.c", "a.b.c.d.e.f.n%"])
             .replace('%', &b.to_string()),
-        "cube" => format!(
-            "{}",
-            match random.below(4) {
-                0 => "()".to_owned(),
-                1 => format!("({a})"),
-                2 => format!("({a}, {b}.5),(0, -1e-7)"),
-                _ => format!("({a}, {b}, 1e300)"),
-            }
-        ),
+        "cube" => match random.below(4) {
+            0 => "()".to_owned(),
+            1 => format!("({a})"),
+            2 => format!("({a}, {b}.5),(0, -1e-7)"),
+            _ => format!("({a}, {b}, 1e300)"),
+        },
         "seg" => match random.below(5) {
             0 => format!("{a}"),
             1 => format!("~{b}.50"),
