@@ -57,6 +57,23 @@ pub struct PipelineOptions {
     pub chunk_bytes: usize,
     /// First LSN that is not wanted; [`Lsn::MAX`] for never.
     pub end: Lsn,
+    /// How restart points are asked for.
+    pub restart_points: RestartRequest,
+}
+
+/// Asks a pipeline for a restart point: it is taken before the next chunk, once C is reached.
+#[derive(Clone, Debug, Default)]
+pub struct RestartRequest(Arc<AtomicBool>);
+
+impl RestartRequest {
+    /// Asks for one.
+    pub fn ask(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn take(&self) -> bool {
+        self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::AcqRel)
+    }
 }
 
 /// Who takes what the pipeline releases. Called on the ordered step, in order.
@@ -152,6 +169,7 @@ pub fn run(
         rules,
         window: (CHUNKS_PER_DECODER * workers) as u64,
         end: options.end,
+        restart_points: &options.restart_points,
         counters,
         stop,
         pool: BufferPool::new(POOLED_BUFFERS_MAX),
@@ -205,6 +223,7 @@ struct Shared<'a> {
     rules: FramingRules,
     window: u64,
     end: Lsn,
+    restart_points: &'a RestartRequest,
     counters: &'a Counters,
     stop: &'a StopToken,
     pool: BufferPool,
@@ -582,6 +601,9 @@ impl<'s, 'a> Worker<'s, 'a> {
         if let Err(seam) = step.gate.join_mut().check(&chunk) {
             self.bad_seam(step, plan, seam);
             return Ok(());
+        }
+        if self.shared.restart_points.take() {
+            step.gate.want_checkpoint();
         }
         let before = step.gate.expected();
         let mut parts = Vec::new();

@@ -45,36 +45,26 @@ impl CatchUp {
     /// `start` or later.
     pub(super) fn start(live: &Arc<Live>, start: Lsn) -> Result<Self, Fault> {
         let internal = |error: &dyn ToString| Fault::new(FaultCode::Internal, error.to_string());
-        let points = live
-            .restart_points
-            .list()
-            .map_err(|error| internal(&error))?;
-        let Some(at) = points.into_iter().rev().find(|at| *at <= start) else {
-            let message = format!("no restart point at or before {start} is left");
-            return Err(Fault::new(FaultCode::PositionTooOld, message));
+        let too_old = |message| {
+            let mut fault = Fault::new(FaultCode::PositionTooOld, message);
+            fault.oldest = *live.ready.borrow();
+            fault
         };
-        let stored = live
-            .restart_points
-            .read(at)
-            .map_err(|error| internal(&error))?;
-        let setting = &live.setting;
-        let gate = Gate::restore(
-            stored.gate,
-            setting.format,
-            setting.selection(start),
-            setting.timeline_at(),
-            setting.segment_bytes,
-        );
+        let Some(head) = live.restart_points.newest_before(start) else {
+            let message = format!("no restart point at or before {start} is left");
+            return Err(too_old(message));
+        };
+        if let Err(error) = live.setting.source.available(head.next) {
+            let message = format!("{start} can no longer be decoded: {error}");
+            return Err(too_old(message));
+        }
+        let at = head.next;
+        let stored = live.restart_points.read(at);
+        let stored = stored.map_err(|error| internal(&error))?;
         let name = format!("catch-up-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-        let store = setting
-            .assembler_store(&name)
+        let (gate, assembler) = live
+            .stages(stored, start, &name)
             .map_err(|error| internal(&error))?;
-        let mut spilled = stored.spilled;
-        let assembler = Assembler::restore(setting.memory_bytes, store, stored.assembly, |top| {
-            let index = spilled.iter().position(|(of, _)| *of == top)?;
-            Some(std::io::Cursor::new(spilled.swap_remove(index).1))
-        })
-        .map_err(|error| internal(&error))?;
         let (sender, blocks) = mpsc::sync_channel(BLOCKS_MAX);
         let stop = StopToken::default();
         let (live, stopped) = (Arc::clone(live), stop.clone());
@@ -128,6 +118,7 @@ fn run(
         partitions: 0,
         chunk_bytes: redostream_engine::limits::CHUNK_BYTES,
         end: Lsn::MAX,
+        restart_points: pipeline::RestartRequest::default(),
     };
     let source = &*live.setting.source;
     let mut sink = ChannelSink { sender };

@@ -106,7 +106,7 @@ impl StreamProvider for LiveProvider {
     }
 
     fn relation(&self, version: RelationVersion) -> Option<Arc<Relation>> {
-        self.0.relations.relation(version)
+        self.0.epoch().relations.relation(version)
     }
 
     fn status(&self) -> StatusSnapshot {
@@ -130,6 +130,8 @@ impl StreamProvider for LiveProvider {
             (_, _, None) => "starting",
         };
         let mut waiting_for: Vec<String> = live.waits_for.lock().clone().into_iter().collect();
+        waiting_for.extend(live.trouble.lock().clone());
+        waiting_for.extend(live.saving.trouble());
         if let Some(received) = received
             && !received.is_connected()
         {
