@@ -115,6 +115,16 @@ pub struct Counters {
     pub decoded_lsn: AtomicU64,
     /// LSN up to which everything was released.
     pub released_lsn: AtomicU64,
+    /// Transactions that have rows and have not ended.
+    pub open_transactions: AtomicU64,
+    /// Bytes of memory that these take.
+    pub open_bytes: AtomicU64,
+    /// Bytes ever spilled.
+    pub spilled_bytes: AtomicU64,
+    /// Nanoseconds for which workers waited for WAL.
+    pub wal_wait_ns: AtomicU64,
+    /// Nanoseconds for which workers waited for other workers.
+    pub work_wait_ns: AtomicU64,
     /// Nanoseconds spent, by stage: source, framing, gate, decoding, assembly with output.
     pub busy_ns: [AtomicU64; 5],
 }
@@ -342,6 +352,10 @@ impl<'a> Shared<'a> {
     }
 }
 
+fn waited(counter: &AtomicU64, since: Instant) {
+    counter.fetch_add(since.elapsed().as_nanos() as u64, Ordering::Relaxed);
+}
+
 /// One worker thread.
 struct Worker<'s, 'a> {
     shared: &'s Shared<'a>,
@@ -381,11 +395,15 @@ impl<'s, 'a> Worker<'s, 'a> {
         match self.plan()? {
             (Planned::Chunk(plan), tracked) => self.frame(plan, &tracked),
             (Planned::Wait(beyond), _) => {
+                let since = Instant::now();
                 self.shared.source.wait(beyond, IDLE);
+                waited(&self.shared.counters.wal_wait_ns, since);
                 Ok(())
             }
             (Planned::Busy | Planned::End, _) => {
+                let since = Instant::now();
                 self.idle();
+                waited(&self.shared.counters.work_wait_ns, since);
                 Ok(())
             }
         }
@@ -895,6 +913,14 @@ impl<'s, 'a> Worker<'s, 'a> {
                     }
                 }
             }
+        }
+        let (counted, counters) = (assembler.counters(), self.shared.counters);
+        for (counter, value) in [
+            (&counters.open_transactions, counted.open_transactions),
+            (&counters.open_bytes, counted.open_bytes),
+            (&counters.spilled_bytes, counted.spilled_bytes_total),
+        ] {
+            counter.store(value, Ordering::Relaxed);
         }
         if let Some(ready) = decoded.ready {
             sink.ready(ready);

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -170,7 +171,28 @@ pub(crate) struct ServeArguments {
     /// Decoder threads. Default: the machine's cores.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) decoders: usize,
-    /// Redo kept in memory, and as much of decoded changes.
+    /// Address of Prometheus metrics, at /metrics. Default: none.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) metrics: Option<std::net::SocketAddr>,
+    /// Command that fetches a WAL file, as restore_command: %f is the file, %p where to put it.
+    #[arg(long, value_name = "CMD")]
+    pub(crate) restore_command: Option<String>,
+    /// Most bytes of restart points; the last two always stay.
+    #[arg(long, value_name = "SIZE", value_parser = size::parse, default_value = "16GiB")]
+    pub(crate) state_max: u64,
+    /// WAL after which the state is saved; at the latest after 30 s.
+    #[arg(long, value_name = "SIZE", value_parser = size::parse, default_value_t = crate::live::RESTART_POINT_BYTES, hide_default_value = true, hide = true)]
+    pub(crate) restart_point_wal: u64,
+    /// WAL kept for subscribers to come, by the slot.
+    #[arg(long, value_name = "SIZE", value_parser = size::parse, default_value = "1GiB")]
+    pub(crate) retain: u64,
+    /// Most WAL kept for named subscribers that do not come. Default: no bound.
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    pub(crate) max_retained_wal: Option<u64>,
+    /// Decoded changes kept in memory for subscribers; who is behind them decodes for itself.
+    #[arg(long, value_name = "SIZE", value_parser = size::parse, default_value = "64MiB")]
+    pub(crate) feed: u64,
+    /// Redo kept in memory; at least 1 MiB.
     #[arg(long, value_name = "SIZE", value_parser = size::parse, default_value = "64MiB")]
     pub(crate) buffer: u64,
     /// Memory for open transactions; beyond it they go to files.
@@ -258,6 +280,7 @@ pub(crate) struct DecodeArguments {
 pub(crate) fn start_log(arguments: &LogArguments) {
     let builder = tracing_subscriber::fmt()
         .with_max_level(arguments.log_level)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     match arguments.log_format {
         LogFormat::Text => builder.with_target(false).init(),

@@ -10,11 +10,14 @@ mod decode;
 mod demo;
 mod exit;
 mod live;
+mod metrics;
 mod print;
 mod restart_point;
 mod serve;
 pub mod session;
 mod size;
+mod start;
+mod upkeep;
 mod upstream;
 
 use clap::Parser;

@@ -29,12 +29,20 @@ pub(super) struct CatchUp {
     thread: Option<JoinHandle<Result<(), EngineError>>>,
 }
 
-struct ChannelSink {
+struct ChannelSink<'a> {
     sender: SyncSender<Block>,
+    counters: &'a Counters,
+    /// WAL bytes that have been added to everybody's.
+    counted: u64,
+    total: &'a AtomicU64,
 }
 
-impl Sink for ChannelSink {
+impl Sink for ChannelSink<'_> {
     fn block(&mut self, block: Block) -> Result<(), EngineError> {
+        let bytes = self.counters.wal_bytes.load(Ordering::Relaxed);
+        let more = bytes - self.counted;
+        self.total.fetch_add(more, Ordering::Relaxed);
+        self.counted = bytes;
         let sent = self.sender.send(block);
         sent.map_err(|_| EngineError::Output("the subscriber went away".to_owned()))
     }
@@ -121,8 +129,13 @@ fn run(
         restart_points: pipeline::RestartRequest::default(),
     };
     let source = &*live.setting.source;
-    let mut sink = ChannelSink { sender };
     let counters = Counters::default();
+    let mut sink = ChannelSink {
+        sender,
+        counters: &counters,
+        counted: 0,
+        total: &live.gauges.catch_up_bytes,
+    };
     pipeline::run(
         source, gate, assembler, &options, &mut sink, &counters, stop,
     )

@@ -36,7 +36,15 @@ pub(crate) enum Begin {
 }
 
 impl Begin {
-    /// Relations known at the beginning.
+    /// Where decoding begins.
+    pub(crate) fn next(&self) -> Lsn {
+        match self {
+            Begin::Fresh(gate) => gate.expected(),
+            Begin::From(stored) => stored.head.next,
+        }
+    }
+
+    /// The epoch that begins here.
     pub(super) fn epoch(&self, feed_bytes: u64) -> Epoch {
         let (relations, last, from) = match self {
             Begin::Fresh(gate) => {
@@ -61,7 +69,7 @@ impl Live {
     pub(crate) fn run(&self, begin: Begin) -> Result<(), EngineError> {
         let (sender, points) = mpsc::sync_channel(1);
         let result = std::thread::scope(|scope| {
-            scope.spawn(|| saver::run(self, &points));
+            scope.spawn(move || saver::run(self, &points));
             let result = self.decode(begin, &sender);
             drop(sender);
             result
@@ -80,9 +88,12 @@ impl Live {
         points: &SyncSender<RestartPoint>,
     ) -> Result<(), EngineError> {
         loop {
-            let seen = self.forks_seen();
+            // In this order, so that a fork that comes now is either seen or ends the turn.
             let turn = StopToken::default();
             *self.turn.lock() = turn.clone();
+            let seen = self.forks_seen();
+            self.forks_noted
+                .store(seen, std::sync::atomic::Ordering::Release);
             if self.stop.is_stopped() {
                 return Ok(());
             }
@@ -137,7 +148,7 @@ impl Live {
             epoch: self.epoch(),
             points,
             seen,
-            due: Due::new(gate.expected()),
+            due: Due::new(setting.restart_point_bytes, gate.expected()),
             request: options.restart_points.clone(),
         };
         pipeline::run(
@@ -213,10 +224,10 @@ impl Live {
         while let redostream_engine::feed::Next::Entry(entry) = gone.next() {
             if entry.block.last.commit_lsn >= at {
                 if fork.transactions == 0 {
-                    fork.first = entry.block.first.max(Position::begin(
-                        entry.block.first.timeline,
-                        at,
-                    ));
+                    fork.first = entry
+                        .block
+                        .first
+                        .max(Position::begin(entry.block.first.timeline, at));
                 }
                 fork.transactions += entry.block.transactions;
                 fork.last = entry.block.last;
@@ -326,7 +337,9 @@ impl Sink for FeedSink<'_> {
         if let (_, Some(at)) = self.live.setting.upstream.forks_after(self.seen) {
             return Err(EngineError::Forked { at });
         }
+        let since = Instant::now();
         self.epoch.feed.append(block);
+        super::spent(&self.live.gauges.feed_ns, since);
         if let Some(received) = &self.live.setting.received {
             received.set_applied(wal_end);
         }

@@ -7,6 +7,7 @@
 mod catch_up;
 mod decode;
 mod epoch;
+mod gauges;
 mod provider;
 mod reader;
 mod saver;
@@ -14,6 +15,7 @@ mod trim;
 
 pub(crate) use decode::{Begin, newest_usable};
 pub(crate) use provider::LiveProvider;
+pub(crate) use saver::WAL_BYTES as RESTART_POINT_BYTES;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -47,6 +49,8 @@ pub(crate) struct Setting {
     pub(crate) memory_bytes: usize,
     pub(crate) spill_bytes: u64,
     pub(crate) feed_bytes: u64,
+    /// WAL after which a restart point is due.
+    pub(crate) restart_point_bytes: u64,
     /// What is known of the cluster's history.
     pub(crate) upstream: Arc<Upstream>,
     /// What was read from where.
@@ -84,6 +88,7 @@ pub(crate) struct Live {
     pub(crate) restart_points: RestartPoints,
     saving: Saving,
     pub(crate) counters: Counters,
+    pub(crate) gauges: gauges::Gauges,
     ready: watch::Sender<Option<Position>>,
     waits_for: Mutex<Option<String>>,
     /// What keeps decoding from going on, until it is mended.
@@ -93,6 +98,26 @@ pub(crate) struct Live {
     turn: Mutex<StopToken>,
     forks_noted: AtomicUsize,
     pub(crate) stop: StopToken,
+}
+
+/// How far everything is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reached {
+    /// End of the WAL that is here.
+    pub(crate) received: Lsn,
+    /// End of the source's WAL, as far as it has said.
+    pub(crate) source_end: Lsn,
+    /// End of what is decoded.
+    pub(crate) decoded: Lsn,
+    /// End of what is released.
+    pub(crate) released: Lsn,
+}
+
+impl Reached {
+    /// WAL of the source that is not released.
+    pub(crate) fn lag_bytes(&self) -> u64 {
+        self.source_end.bytes_since(self.released)
+    }
 }
 
 impl Live {
@@ -106,6 +131,7 @@ impl Live {
             restart_points,
             saving: Saving::default(),
             counters: Counters::default(),
+            gauges: gauges::Gauges::default(),
             ready: watch::Sender::new(None),
             waits_for: Mutex::new(None),
             trouble: Mutex::new(None),
@@ -170,6 +196,21 @@ impl Live {
         Lsn(self.counters.released_lsn.load(Ordering::Relaxed))
     }
 
+    /// How far everything is.
+    pub(crate) fn reached(&self) -> Reached {
+        let decoded = Lsn(self.counters.decoded_lsn.load(Ordering::Relaxed));
+        let received = self.setting.received.as_ref();
+        let end = received.map_or(decoded, |received| received.received());
+        let received_end = end.max(decoded);
+        let source_end = received.map_or(received_end, |received| received.server_end());
+        Reached {
+            received: received_end,
+            source_end: source_end.max(received_end),
+            decoded,
+            released: self.released(),
+        }
+    }
+
     /// WAL bytes decoded.
     pub(crate) fn wal_bytes(&self) -> u64 {
         self.counters.wal_bytes.load(Ordering::Relaxed)
@@ -180,6 +221,10 @@ impl Live {
         let failure = self.failure.lock().clone();
         failure.unwrap_or_else(|| Fault::new(FaultCode::Stopping, "the server stops"))
     }
+}
+
+fn spent(counter: &std::sync::atomic::AtomicU64, since: std::time::Instant) {
+    counter.fetch_add(since.elapsed().as_nanos() as u64, Ordering::Relaxed);
 }
 
 /// What an engine error is to a subscriber.

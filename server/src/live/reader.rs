@@ -2,7 +2,7 @@
 //! that ends by joining the feed.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redostream_engine::feed::block::Block;
 use redostream_engine::feed::{Next, Reader, Start as FeedStart};
@@ -31,6 +31,8 @@ pub(super) struct LiveReader {
     released: Lsn,
     /// Whether the next block of the feed may begin before `last`.
     joining: bool,
+    /// When the last block was given, until the next is asked for.
+    gave: Option<Instant>,
 }
 
 impl LiveReader {
@@ -53,6 +55,7 @@ impl LiveReader {
             last: None,
             released: Lsn::INVALID,
             joining: false,
+            gave: None,
         })
     }
 
@@ -154,6 +157,27 @@ impl LiveReader {
 
 impl BlockReader for LiveReader {
     fn next(&mut self, timeout: Duration) -> Result<Option<Arc<BlockEntry>>, Fault> {
+        let live = Arc::clone(&self.live);
+        let [busy, waiting] = &live.gauges.session_ns;
+        if let Some(gave) = self.gave.take() {
+            super::spent(busy, gave);
+        }
+        let since = Instant::now();
+        let found = self.look(timeout);
+        super::spent(waiting, since);
+        if matches!(found, Ok(Some(_))) {
+            self.gave = Some(Instant::now());
+        }
+        found
+    }
+
+    fn released(&self) -> Lsn {
+        self.released
+    }
+}
+
+impl LiveReader {
+    fn look(&mut self, timeout: Duration) -> Result<Option<Arc<BlockEntry>>, Fault> {
         self.follow()?;
         let Way::CatchUp(catch_up) = &mut self.way else {
             return self.next_of_feed(timeout);
@@ -175,9 +199,5 @@ impl BlockReader for LiveReader {
             self.try_join();
         }
         Ok(Some(entry))
-    }
-
-    fn released(&self) -> Lsn {
-        self.released
     }
 }

@@ -10,8 +10,8 @@ use redostream_protocol::Lsn;
 
 use super::Live;
 
-/// WAL after which a restart point is due.
-const WAL_BYTES: u64 = 64 << 20;
+/// WAL after which a restart point is due, unless set otherwise.
+pub(crate) const WAL_BYTES: u64 = 64 << 20;
 /// Time after which one is due, if there was any WAL.
 const INTERVAL: Duration = Duration::from_secs(30);
 /// No two come closer than this.
@@ -58,13 +58,16 @@ impl Saving {
 
 /// Says when a restart point is due; belongs to who releases blocks.
 pub(super) struct Due {
+    wal_bytes: u64,
     asked: Instant,
     asked_at: Lsn,
 }
 
 impl Due {
-    pub(super) fn new(at: Lsn) -> Self {
+    /// Due after `wal_bytes` bytes, counted from `at`.
+    pub(super) fn new(wal_bytes: u64, at: Lsn) -> Self {
         Due {
+            wal_bytes,
             asked: Instant::now(),
             asked_at: at,
         }
@@ -78,9 +81,9 @@ impl Due {
         }
         let since = self.asked.elapsed();
         let failing = saving.failing.lock().is_some();
-        let due = wal >= WAL_BYTES || since >= INTERVAL || failing;
+        let due = wal >= self.wal_bytes || since >= INTERVAL || failing;
         if due && since >= PAUSE {
-            *self = Due::new(released);
+            *self = Due::new(self.wal_bytes, released);
             return true;
         }
         false
@@ -135,7 +138,7 @@ mod tests {
     #[test]
     fn wal_or_time_makes_one_due() {
         let saving = Saving::default();
-        let mut due = Due::new(Lsn(1000));
+        let mut due = Due::new(WAL_BYTES, Lsn(1000));
         let long_ago = Instant::now().checked_sub(PAUSE).unwrap();
         assert!(!due.is_now(Lsn(1000 + WAL_BYTES), &saving), "too soon");
         due.asked = long_ago;

@@ -216,6 +216,15 @@ impl RestartPoints {
         Ok(head)
     }
 
+    /// Whether there are restart points, good or damaged: then serving has begun before.
+    pub(crate) fn has_any(&self) -> bool {
+        let damaged = |path: &PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with("restart-") && name.ends_with(".damaged")
+        };
+        !self.heads.lock().is_empty() || self.entries().is_ok_and(|all| all.iter().any(damaged))
+    }
+
     /// The restart points that are there, rising by LSN.
     pub(crate) fn heads(&self) -> Vec<Head> {
         let heads = self.heads.lock();
@@ -276,8 +285,13 @@ impl RestartPoints {
     fn read_placed(
         &self,
         lsn: Lsn,
-    ) -> Result<(Stored, Vec<(redostream_engine::catalog::SharedPage, pages::Place)>), RestartError>
-    {
+    ) -> Result<
+        (
+            Stored,
+            Vec<(redostream_engine::catalog::SharedPage, pages::Place)>,
+        ),
+        RestartError,
+    > {
         let path = self.path(lsn);
         let (head, body) = file::read(&path).map_err(|fault| self.error(path.clone(), fault))?;
         let Body {
@@ -285,8 +299,8 @@ impl RestartPoints {
             assembly,
             pages,
         } = body;
-        let pages = pages::read(&self.directory, pages)
-            .map_err(|(path, fault)| self.error(path, fault))?;
+        let pages =
+            pages::read(&self.directory, pages).map_err(|(path, fault)| self.error(path, fault))?;
         let shared: Vec<_> = pages.iter().map(|(page, _)| page.clone()).collect();
         if !gate.give_pages(&shared) {
             let problem = "a catalog file in it is larger than is believed".to_owned();
@@ -346,7 +360,11 @@ impl RestartPoints {
         let (mut packs, mut rows) = (HashSet::new(), HashSet::new());
         for (head, _) in self.heads.lock().values() {
             packs.extend(head.packs.iter().copied());
-            rows.extend(head.rows.iter().map(|(top, _)| self.rows_path(head.next, *top)));
+            rows.extend(
+                head.rows
+                    .iter()
+                    .map(|(top, _)| self.rows_path(head.next, *top)),
+            );
         }
         for path in self.entries()? {
             let name = path.file_name().unwrap_or_default().to_string_lossy();

@@ -16,11 +16,7 @@ pub(super) struct Kept {
 
 /// The restart points that go. `kept` rises by LSN; `is_at_hand` says whether WAL there can still
 /// be read; together they may take `bytes_max` bytes, the newest ones aside.
-pub(super) fn surplus(
-    kept: &[Kept],
-    is_at_hand: impl Fn(Lsn) -> bool,
-    bytes_max: u64,
-) -> Vec<Lsn> {
+pub(super) fn surplus(kept: &[Kept], is_at_hand: impl Fn(Lsn) -> bool, bytes_max: u64) -> Vec<Lsn> {
     let older = &kept[..kept.len().saturating_sub(ALWAYS_KEPT)];
     let mut surplus = Vec::new();
     let mut stay: Vec<Kept> = Vec::new();
