@@ -28,7 +28,7 @@ pub(crate) enum Command {
     /// Replay recorded WAL, serve it on loopback, subscribe to it, show what goes by.
     Demo(DemoArguments),
     /// Serve the changes of a cluster, beside one of its standbys.
-    Serve(ServeArguments),
+    Serve(Box<ServeArguments>),
     /// Drop the replication slot of a server that is no longer wanted.
     Decommission(DecommissionArguments),
     /// Make a bearer token: prints it, and the section for the configuration that lets it in.

@@ -60,12 +60,12 @@ pub(crate) async fn start(arguments: &ServeArguments) -> Result<Started, Failure
         From::Point
     } else {
         let upstream = connected.as_mut().map(|(_, connection)| connection);
-        From::Copy(load(&directory, upstream).await?)
+        From::Copy(Box::new(load(&directory, upstream).await?))
     };
     let choice = match &from {
-        From::Copy((_, loaded)) => TimelineChoice::Newest {
-            of: loaded.timeline,
-            at: loaded.redo,
+        From::Copy(copied) => TimelineChoice::Newest {
+            of: copied.1.timeline,
+            at: copied.1.redo,
         },
         From::Point => TimelineChoice::Newest {
             of: control.checkpoint.timeline,
@@ -118,7 +118,10 @@ pub(crate) async fn start(arguments: &ServeArguments) -> Result<Started, Failure
         received: receiver.as_ref().map(Receiver::state),
     };
     let begin = match from {
-        From::Copy((catalog, loaded)) => fresh(catalog, &loaded, &directory, &setting),
+        From::Copy(copied) => {
+            let (catalog, loaded) = *copied;
+            fresh(catalog, &loaded, &directory, &setting)
+        }
         From::Point => again(arguments, &points, &files, &directory)?,
     };
     if let Some(received) = &setting.received {
@@ -134,7 +137,7 @@ pub(crate) async fn start(arguments: &ServeArguments) -> Result<Started, Failure
 }
 
 enum From {
-    Copy((Catalog, Bootstrap)),
+    Copy(Box<(Catalog, Bootstrap)>),
     Point,
 }
 

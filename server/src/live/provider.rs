@@ -175,7 +175,6 @@ impl StreamProvider for LiveProvider {
                 heard_us - POSTGRES_EPOCH_US
             },
             stages: stages.chain(further).collect(),
-            ..StatusSnapshot::default()
         }
     }
 
