@@ -26,7 +26,7 @@ use parking_lot::{Condvar, Mutex};
 use redostream_protocol::Lsn;
 
 use crate::assembly::part::Part;
-use crate::assembly::{Assembler, AssemblerState, Output, SpilledCopy};
+use crate::assembly::{Assembler, AssemblerState, AssemblyError, Output, SpilledCopy};
 use crate::catalog::tracked::TrackedFiles;
 use crate::decoding::merge::merge;
 use crate::decoding::task::{TaskOutput, decode};
@@ -45,6 +45,11 @@ const IDLE: Duration = Duration::from_millis(50);
 /// How long the end of the log may be followed by a page of its right place before that is damage
 /// rather than a write that is still under way.
 const TORN_GRACE: Duration = Duration::from_secs(5);
+
+/// How long the pipeline waits for room when rows of open transactions cannot be spilled, and how
+/// often it tries.
+const ROOM_WAIT: Duration = Duration::from_secs(60);
+const ROOM_STEP: Duration = Duration::from_millis(500);
 
 /// How a pipeline runs.
 #[derive(Clone, Debug)]
@@ -121,6 +126,8 @@ pub struct Counters {
     pub open_bytes: AtomicU64,
     /// Bytes ever spilled.
     pub spilled_bytes: AtomicU64,
+    /// What keeps the pipeline from going on, or C from being reached, in words.
+    pub waits_for: Mutex<Option<String>>,
     /// Nanoseconds for which workers waited for WAL.
     pub wal_wait_ns: AtomicU64,
     /// Nanoseconds for which workers waited for other workers.
@@ -627,6 +634,9 @@ impl<'s, 'a> Worker<'s, 'a> {
         let mut parts = Vec::new();
         let passed = step.gate.push(&chunk, generation, &mut parts);
         let expected = step.gate.expected();
+        if !step.ready_told {
+            *self.shared.counters.waits_for.lock() = step.gate.waits_for();
+        }
         self.shared.states.lock().extend(step.gate.take_states());
         self.shared.expected.store(expected.0, Ordering::Release);
         self.shared
@@ -884,12 +894,47 @@ impl<'s, 'a> Worker<'s, 'a> {
         }
     }
 
+    /// The assembler's next output; waits while there is no room for rows.
+    fn next_output(&self, assembler: &mut Assembler) -> Result<Option<Output>, EngineError> {
+        let mut full_since = None;
+        loop {
+            match assembler.next_output() {
+                Err(error) if error.is_retryable() => {
+                    self.wait_for_room(*full_since.get_or_insert_with(Instant::now), error)?;
+                }
+                Err(error) => return Err(error.into()),
+                Ok(output) => {
+                    if full_since.is_some() {
+                        tracing::info!("there is room again; decoding goes on");
+                        *self.shared.counters.waits_for.lock() = None;
+                    }
+                    return Ok(output);
+                }
+            }
+        }
+    }
+
+    /// There is no room for rows: says so, and lets some time pass before it is tried again.
+    fn wait_for_room(&self, since: Instant, error: AssemblyError) -> Result<(), EngineError> {
+        if since.elapsed() >= ROOM_WAIT || self.shared.stop.is_stopped() {
+            return Err(error.into());
+        }
+        let mut waits_for = self.shared.counters.waits_for.lock();
+        if waits_for.is_none() {
+            tracing::error!(%error, "decoding waits for room");
+        }
+        *waits_for = Some(error.to_string());
+        drop(waits_for);
+        std::thread::sleep(ROOM_STEP);
+        Ok(())
+    }
+
     fn assemble(&self, step: &mut AssemblyStep<'_>, decoded: Decoded) -> Result<(), EngineError> {
         let AssemblyStep {
             assembler, sink, ..
         } = step;
         assembler.push(decoded.part)?;
-        while let Some(output) = assembler.next_output()? {
+        while let Some(output) = self.next_output(assembler)? {
             match output {
                 Output::Block(block) => {
                     let counters = self.shared.counters;

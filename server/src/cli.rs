@@ -29,6 +29,8 @@ pub(crate) enum Command {
     Demo(DemoArguments),
     /// Serve the changes of a cluster, beside one of its standbys.
     Serve(Box<ServeArguments>),
+    /// Say what is wrong with a data directory and its upstream, before anything is started.
+    Check(CheckArguments),
     /// Drop the replication slot of a server that is no longer wanted.
     Decommission(DecommissionArguments),
     /// Make a bearer token: prints it, and the section for the configuration that lets it in.
@@ -135,9 +137,52 @@ pub(crate) struct AccessArguments {
     pub(crate) token: Vec<crate::access::TokenEntry>,
 }
 
+/// Form of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shape {
+    /// For people.
+    Text,
+    /// One JSON value.
+    Json,
+}
+
+/// `check`.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub(crate) struct CheckArguments {
+    /// Configuration file of the server, as for `serve`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Data directory, as for `serve`.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) pgdata: PathBuf,
+    /// Where WAL is streamed from, as libpq has it.
+    #[arg(long, value_name = "CONNINFO")]
+    pub(crate) upstream: Option<String>,
+    /// Physical replication slot.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) slot: Option<String>,
+    /// Directory for restart points and subscriptions.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
+    /// WAL archive directory.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) archive: Option<PathBuf>,
+    /// Command that fetches a WAL file.
+    #[arg(long, value_name = "CMD")]
+    pub(crate) restore_command: Option<String>,
+    /// Form of the answer.
+    #[arg(long, value_enum, default_value_t = Shape::Text)]
+    pub(crate) format: Shape,
+}
+
 /// `serve`.
 #[derive(Debug, Args)]
+#[command(args_override_self = true)]
 pub(crate) struct ServeArguments {
+    /// Configuration file: TOML whose keys are these flags, with _ for -. Flags win.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// Data directory of a standby (or primary) of the cluster, readable by this process.
     #[arg(long, value_name = "DIR")]
     pub(crate) pgdata: PathBuf,

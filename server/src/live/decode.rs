@@ -127,7 +127,7 @@ impl Live {
         let setting = &self.setting;
         let (gate, assembler) = match begin {
             Begin::Fresh(gate) => {
-                *self.waits_for.lock() = gate.waits_for();
+                *self.counters.waits_for.lock() = gate.waits_for();
                 let store = setting.assembler_store("live")?;
                 (*gate, Assembler::new(setting.memory_bytes, store))
             }
@@ -357,7 +357,6 @@ impl Sink for FeedSink<'_> {
     }
 
     fn ready(&mut self, earliest: Lsn) {
-        *self.live.waits_for.lock() = None;
         self.live.tell_ready(earliest);
     }
 }

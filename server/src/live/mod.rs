@@ -90,7 +90,6 @@ pub(crate) struct Live {
     pub(crate) counters: Counters,
     pub(crate) gauges: gauges::Gauges,
     ready: watch::Sender<Option<Position>>,
-    waits_for: Mutex<Option<String>>,
     /// What keeps decoding from going on, until it is mended.
     trouble: Mutex<Option<String>>,
     failure: Mutex<Option<Fault>>,
@@ -133,7 +132,6 @@ impl Live {
             counters: Counters::default(),
             gauges: gauges::Gauges::default(),
             ready: watch::Sender::new(None),
-            waits_for: Mutex::new(None),
             trouble: Mutex::new(None),
             failure: Mutex::new(None),
             turn: Mutex::default(),

@@ -34,7 +34,7 @@ impl LiveProvider {
             return Err(fault);
         }
         let Some(earliest) = *live.ready.borrow() else {
-            let waits = live.waits_for.lock().clone().unwrap_or_default();
+            let waits = live.counters.waits_for.lock().clone().unwrap_or_default();
             let message = format!("the server is not ready yet; it waits for {waits}");
             return Err(Fault::new(FaultCode::NotReady, message));
         };
@@ -123,7 +123,8 @@ impl StreamProvider for LiveProvider {
             (_, _, Some(_)) => "ready",
             (_, _, None) => "starting",
         };
-        let mut waiting_for: Vec<String> = live.waits_for.lock().clone().into_iter().collect();
+        let mut waiting_for: Vec<String> =
+            live.counters.waits_for.lock().clone().into_iter().collect();
         waiting_for.extend(live.trouble.lock().clone());
         waiting_for.extend(live.saving.trouble());
         if let Some(received) = received

@@ -15,3 +15,4 @@ mod recorded;
 mod refused;
 mod restart;
 mod serve;
+mod timelines;

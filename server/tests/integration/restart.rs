@@ -69,14 +69,14 @@ impl Scene {
     }
 
     /// What the judge prints from the beginning up to `end`.
-    fn expected(&mut self, end: &str) -> Vec<u8> {
+    pub(crate) fn expected(&mut self, end: &str) -> Vec<u8> {
         let more = self.primary.receive("app", "judge", end).unwrap();
         self.judged.extend(more);
         self.judged.clone()
     }
 
     /// What a subscriber gets from the beginning.
-    fn everything(&self, end: &str) -> Vec<u8> {
+    pub(crate) fn everything(&self, end: &str) -> Vec<u8> {
         let mut until = subscribe(self.port);
         until.args(["--until", end]);
         let got = run_to_end(&mut until, Duration::from_secs(120)).unwrap();
