@@ -129,10 +129,10 @@ async fn ask(
             found.push(finding("upstream-cluster", Severity::Error, what, remedy));
         }
     }
-    if let Err(error) = connection.check_wal_level().await {
-        if found.iter().all(|one| one.id != "wal-level") {
-            found.push(of_error("wal-level", &error));
-        }
+    if let Err(error) = connection.check_wal_level().await
+        && found.iter().all(|one| one.id != "wal-level")
+    {
+        found.push(of_error("wal-level", &error));
     }
     let synchronous = connection.show("synchronous_standby_names").await?;
     if synchronous.contains('*') {

@@ -1,6 +1,5 @@
 //! The command line.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -325,7 +324,7 @@ pub(crate) struct DecodeArguments {
 pub(crate) fn start_log(arguments: &LogArguments) {
     let builder = tracing_subscriber::fmt()
         .with_max_level(arguments.log_level)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_writer(std::io::stderr);
     match arguments.log_format {
         LogFormat::Text => builder.with_target(false).init(),

@@ -139,7 +139,7 @@ impl LiveReader {
             return Ok(());
         }
         if let Some(fork) = &epoch.fork {
-            return Err(fork.fault(self.last, self.released));
+            return Err(fork.fault(self.last, self.passed()));
         }
         let start = match self.last {
             Some(last) => Start::After(last),
@@ -148,7 +148,7 @@ impl LiveReader {
         let mut again = LiveReader::open(&self.live, start)?;
         again.start = self.start;
         again.last = self.last;
-        again.released = self.released;
+        again.released = self.passed();
         again.joining = self.last.is_some();
         *self = again;
         Ok(())
@@ -172,11 +172,19 @@ impl BlockReader for LiveReader {
     }
 
     fn released(&self) -> Lsn {
-        self.released
+        self.passed()
     }
 }
 
 impl LiveReader {
+    fn passed(&self) -> Lsn {
+        // Who stands at the feed's end has nothing to wait for, also if no block was ever given.
+        match &self.way {
+            Way::Feed(reader) => self.released.max(reader.passed().unwrap_or_default()),
+            Way::CatchUp(_) => self.released,
+        }
+    }
+
     fn look(&mut self, timeout: Duration) -> Result<Option<Arc<BlockEntry>>, Fault> {
         self.follow()?;
         let Way::CatchUp(catch_up) = &mut self.way else {

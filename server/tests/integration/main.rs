@@ -9,10 +9,12 @@
 )]
 
 mod bad_input;
+mod files;
 mod live;
 mod programs;
 mod recorded;
 mod refused;
 mod restart;
+mod resume;
 mod serve;
 mod timelines;
