@@ -10,8 +10,6 @@ mod notes;
 mod rows;
 mod transaction;
 
-use std::sync::Arc;
-
 use super::object::Object;
 use super::relations::Compiled;
 use super::structure::ddl_members;
