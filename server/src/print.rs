@@ -1,5 +1,6 @@
 //! Prints released events on standard output, in the format asked for.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::io::Write;
 use std::sync::Arc;
@@ -35,16 +36,22 @@ enum Renderer {
 /// relations name them.
 struct Known {
     relations: RelationRegistry,
-    databases: FxHashMap<DatabaseOid, Arc<Database>>,
+    /// Those that were there at the start, and those of relations seen since.
+    databases: RefCell<FxHashMap<DatabaseOid, Arc<Database>>>,
 }
 
 impl Relations for Known {
     fn relation(&self, version: RelationVersion) -> Option<Arc<Relation>> {
-        self.relations.relation(version)
+        let relation = self.relations.relation(version)?;
+        let database = &relation.database;
+        let mut databases = self.databases.borrow_mut();
+        let known = databases.entry(database.oid);
+        known.or_insert_with(|| Arc::clone(database));
+        Some(relation)
     }
 
     fn database(&self, oid: DatabaseOid) -> Option<Arc<Database>> {
-        self.databases.get(&oid).cloned()
+        self.databases.borrow().get(&oid).cloned()
     }
 }
 
@@ -104,7 +111,7 @@ impl<W: Write> Printer<W> {
             renderer,
             known: Known {
                 relations: options.relations,
-                databases,
+                databases: RefCell::new(databases),
             },
             tables: options.tables,
             admitted: FxHashMap::default(),

@@ -160,6 +160,7 @@ impl Laid {
             partitions: 1,
             chunk_bytes: 256 * 1024,
             end: self.end,
+            restart_points: pipeline::RestartRequest::default(),
         };
         let (counters, stop) = (Counters::default(), StopToken::default());
         let assembler = Assembler::new(64 << 20, Box::new(spill));
