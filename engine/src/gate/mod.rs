@@ -287,9 +287,11 @@ impl Gate {
                 return Ok(Passed::Again(self.join.expected()));
             }
         }
-        self.note_transactions(&mut passage, chunk.next)?;
-        self.cut(&mut passage, u32::MAX, chunk.next)?;
-        self.emit(&mut passage, chunk.next, Targets::default(), None);
+        // A chunk in which no record starts says no more of its end than that it goes on.
+        let end = chunk.next.max(self.join.expected());
+        self.note_transactions(&mut passage, end)?;
+        self.cut(&mut passage, u32::MAX, end)?;
+        self.emit(&mut passage, end, Targets::default(), None);
         self.join.passed(chunk);
         Ok(Passed::Whole)
     }

@@ -46,7 +46,7 @@ use super::layout::oid;
 use super::view::View;
 use super::{Catalog, CatalogError};
 use crate::gate::transactions::Transactions;
-use crate::limits::CATALOG_OID_END;
+use crate::limits::{CATALOG_OID_END, INITDB_FILE_NUMBER_END};
 use order::{Change, ordered};
 use state::State;
 pub(crate) use touched::{Touched, Written, concerns, objects_of};
@@ -258,15 +258,27 @@ impl Catalog {
         Ok(None)
     }
 
-    /// Every table of a database as committed, but those of the system, by name.
-    pub fn describe_tables(&self, database: DatabaseOid) -> Result<Vec<TableShape>, CatalogError> {
-        let transactions = Transactions::default();
-        let view = self.committed(database, &transactions);
+    /// Every table of a database but those of the system, by name, as a transaction sees them here;
+    /// as committed, if none is given.
+    pub fn describe_tables(
+        &self,
+        database: DatabaseOid,
+        viewer: Option<Xid>,
+        transactions: &Transactions,
+    ) -> Result<Vec<TableShape>, CatalogError> {
+        let view = View {
+            store: &self.store,
+            database,
+            viewer,
+            transactions,
+        };
         let mut tables = Vec::new();
         for row in view.scan(oid::CLASS)? {
-            if let Some(State::Table(state)) =
-                read(&view, &Touched::new(oid::CLASS, row.oid("oid")?))?
-            {
+            let oid = row.oid("oid")?;
+            if oid.0 < INITDB_FILE_NUMBER_END {
+                continue;
+            }
+            if let Some(State::Table(state)) = read(&view, &Touched::new(oid::CLASS, oid))? {
                 tables.push(state.shape);
             }
         }
