@@ -21,6 +21,7 @@
 pub mod blocking;
 mod connection;
 mod control;
+pub mod ddl;
 mod error;
 mod options;
 mod session;

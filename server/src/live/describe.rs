@@ -70,14 +70,20 @@ fn internal(error: &dyn ToString) -> Fault {
 
 /// The catalog after all commits that start before `at`.
 fn catalog_at(live: &Arc<Live>, at: Lsn) -> Result<Catalog, Fault> {
-    let points = live.restart_points.list().map_err(|error| internal(&error))?;
+    let points = live
+        .restart_points
+        .list()
+        .map_err(|error| internal(&error))?;
     let Some(from) = points.into_iter().rev().find(|from| *from <= at) else {
         let message = format!("no restart point at or before {at} is left");
         let mut fault = Fault::new(FaultCode::PositionTooOld, message);
         fault.oldest = *live.ready.borrow();
         return Err(fault);
     };
-    let stored = live.restart_points.read(from).map_err(|error| internal(&error))?;
+    let stored = live
+        .restart_points
+        .read(from)
+        .map_err(|error| internal(&error))?;
     let setting = &live.setting;
     let gate = Gate::restore(
         stored.gate,
@@ -88,7 +94,9 @@ fn catalog_at(live: &Arc<Live>, at: Lsn) -> Result<Catalog, Fault> {
         setting.segment_bytes,
     );
     let name = format!("describe-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-    let store = setting.assembler_store(&name).map_err(|error| internal(&error))?;
+    let store = setting
+        .assembler_store(&name)
+        .map_err(|error| internal(&error))?;
     let options = PipelineOptions {
         decoders: 1,
         partitions: 1,
@@ -131,7 +139,11 @@ fn find(
     let mut found: Vec<(&Database, TableShape)> = Vec::new();
     for of in all.iter().filter(wanted) {
         let shape = catalog.describe_table(of.oid, &schema, &name);
-        found.extend(shape.map_err(|error| internal(&error))?.map(|shape| (of, shape)));
+        found.extend(
+            shape
+                .map_err(|error| internal(&error))?
+                .map(|shape| (of, shape)),
+        );
     }
     match found.len() {
         1 => found

@@ -13,4 +13,5 @@ mod live;
 mod programs;
 mod recorded;
 mod refused;
+mod replica;
 mod serve;
