@@ -9,9 +9,11 @@
 )]
 
 mod bad_input;
+mod files;
 mod live;
 mod programs;
 mod recorded;
 mod refused;
 mod replica;
+mod resume;
 mod serve;
