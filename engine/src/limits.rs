@@ -88,6 +88,8 @@ pub const INITDB_FILE_NUMBER_END: u32 = 16384;
 pub const CATALOG_OID_END: u32 = 12000;
 /// The highest block number of a catalog file that is believed (64 GB).
 pub const CATALOG_BLOCKS_MAX: u32 = 8 * 1024 * 1024;
+/// How deep a stored expression may be nested.
+pub const NODE_DEPTH_MAX: usize = 200;
 /// How deep types may be nested (domain over array of composite ...).
 pub const TYPE_DEPTH_MAX: usize = 64;
 

@@ -801,10 +801,17 @@ impl<'s, 'a> Worker<'s, 'a> {
             };
             outputs.push(own);
         }
+        let with_own;
+        let groups = if part.own_groups.is_empty() {
+            &part.chunk.groups
+        } else {
+            with_own = [&part.chunk.groups[..], &part.own_groups].concat();
+            &with_own
+        };
         let merged = merge(
             outputs,
             &part.own_relations,
-            &part.chunk.groups,
+            groups,
             &part.tops,
             &self.shared.pool,
         );

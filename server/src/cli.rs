@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Token(TokenArguments),
     /// Decode WAL files offline, from a data directory or base backup, to standard output.
     Decode(DecodeArguments),
+    /// Show how to put the text of DDL statements into the log, so that events carry it (optional).
+    DdlCapture(DdlCaptureArguments),
 }
 
 /// How to log.
@@ -66,6 +68,14 @@ pub(crate) enum Format {
     TestDecoding,
     /// Nothing: decode only.
     None,
+}
+
+/// `ddl-capture`.
+#[derive(Debug, Args)]
+pub(crate) struct DdlCaptureArguments {
+    /// Print the SQL that installs the event trigger; run it with psql as a superuser.
+    #[arg(long)]
+    pub(crate) print_sql: bool,
 }
 
 /// `demo`.

@@ -6,6 +6,7 @@
 pub mod access;
 mod cli;
 pub mod control;
+mod ddl_capture;
 mod decode;
 mod demo;
 mod exit;
@@ -30,5 +31,6 @@ pub fn run() -> std::process::ExitCode {
         cli::Command::Decommission(arguments) => serve::decommission(arguments),
         cli::Command::Token(arguments) => access::run(arguments),
         cli::Command::Decode(arguments) => decode::run(arguments),
+        cli::Command::DdlCapture(arguments) => ddl_capture::run(arguments),
     })
 }

@@ -31,3 +31,4 @@ pub mod server;
 pub mod session;
 pub mod slot;
 pub mod standby;
+pub mod structures;

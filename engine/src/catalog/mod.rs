@@ -16,6 +16,7 @@
 pub mod bootstrap;
 mod cache;
 pub mod commit_log;
+pub mod ddl;
 mod detoast;
 mod error;
 mod file;
@@ -80,6 +81,7 @@ use crate::gate::transactions::Transactions;
 pub struct Catalog {
     store: Store,
     registry: RelationRegistry,
+    ddl: ddl::Tracker,
     #[serde(skip)]
     cache: Cache,
     /// The last snapshot, while it still holds.
@@ -92,6 +94,7 @@ impl Clone for Catalog {
         Catalog {
             store: self.store.clone(),
             registry: self.registry.detached(),
+            ddl: self.ddl.clone(),
             cache: Cache::default(),
             snapshot: None,
         }
@@ -105,6 +108,7 @@ impl Catalog {
         Catalog {
             store: Store::new(format),
             registry: RelationRegistry::default(),
+            ddl: ddl::Tracker::default(),
             cache: Cache::default(),
             snapshot: None,
         }
@@ -184,6 +188,8 @@ impl Catalog {
         };
         self.snapshot = None;
         let effect = replay::replay(&mut self.store, record, top)?;
+        let written = std::mem::take(&mut self.store.written);
+        self.ddl.wrote(top, record.xid, record.lsn, written);
         if effect.everyone {
             self.cache.databases_changed();
         }
@@ -205,6 +211,7 @@ impl Catalog {
             log.set(*sub, XidStatus::Committed);
         }
         self.drop_files(end);
+        self.ddl.ended(top);
         let known = self.store.writers.remove(&top);
         if self.began_before_replay(top) {
             self.snapshot = None;
@@ -241,9 +248,13 @@ impl Catalog {
         let top = transactions.top_of(xid);
         self.snapshot = None;
         if top == xid {
+            self.ddl.ended(top);
             self.cache.aborted(top);
             return Ok(self.store.writers.remove(&top).is_some());
         }
+        let mut gone = end.subxacts.clone();
+        gone.push(xid);
+        self.ddl.rolled_back(top, &gone);
         if let Some(writer) = self.store.writers.get_mut(&top) {
             Arc::make_mut(writer).changes += 1;
             return Ok(true);
@@ -256,6 +267,7 @@ impl Catalog {
         if sub == top {
             return;
         }
+        self.ddl.assigned(sub, top);
         if let Some(writer) = self.store.writers.remove(&sub) {
             self.snapshot = None;
             self.cache.aborted(sub);
@@ -478,6 +490,7 @@ impl Catalog {
     fn forget(&mut self, top: Xid) {
         self.snapshot = None;
         self.store.writers.remove(&top);
+        self.ddl.ended(top);
         self.cache.aborted(top);
     }
 }

@@ -29,6 +29,7 @@ impl Gate {
             return Ok(());
         }
         let targets = self.resolve(passage, &ranges, lsn)?;
+        self.tell_before_rows(&targets, passage)?;
         self.emit(passage, lsn, targets, Some(ranges));
         Ok(())
     }
@@ -48,6 +49,7 @@ impl Gate {
             targets: Arc::new(targets),
             tops: Arc::clone(&passage.tops),
             own: std::mem::take(&mut passage.own),
+            own_groups: passage.own_groups.clone(),
             own_relations: std::mem::take(&mut passage.own_relations),
             controls: std::mem::take(&mut passage.controls),
             end,

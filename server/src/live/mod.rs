@@ -5,6 +5,7 @@
 //! keep up; who is behind the feed gets a catch-up pipeline of its own.
 
 mod catch_up;
+mod describe;
 mod provider;
 mod reader;
 mod trim;

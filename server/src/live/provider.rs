@@ -159,9 +159,8 @@ impl StreamProvider for LiveProvider {
         }
     }
 
-    fn describe(&self, _database: &str, table: &str, _at: Option<&str>) -> Result<String, Fault> {
-        let message = format!("this server cannot describe {table}: structures are not served yet");
-        Err(Fault::new(FaultCode::NotFound, message))
+    fn describe(&self, database: &str, table: &str, at: Option<&str>) -> Result<String, Fault> {
+        super::describe::describe(&self.0, database, table, at)
     }
 
     fn probe(&self, request: &StartRequest) -> Result<(Position, String), Fault> {

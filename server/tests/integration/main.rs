@@ -16,5 +16,6 @@ mod live;
 mod programs;
 mod recorded;
 mod refused;
+mod replica;
 mod resume;
 mod serve;
