@@ -16,5 +16,7 @@ mod programs;
 mod recorded;
 mod refused;
 mod replica;
+mod restart;
 mod resume;
 mod serve;
+mod timelines;
