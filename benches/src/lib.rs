@@ -37,6 +37,12 @@ impl Sink for Nothing {
 }
 
 impl Recording {
+    /// What stands in a directory: a data directory `base`, and the log after it in `wal`.
+    #[must_use]
+    pub fn of(directory: TempDir, end: Lsn) -> Self {
+        Recording { directory, end }
+    }
+
     /// Unpacks a case of PostgreSQL 15.
     ///
     /// # Errors

@@ -289,6 +289,7 @@ impl Catalog {
         for top in tops {
             self.forget(top);
         }
+        self.ddl.retain(|top| !gone(&top));
         let from = self.store.replayed_from;
         if from.is_some_and(|from| !oldest.precedes(from)) {
             self.store.replayed_from = None;
@@ -304,6 +305,7 @@ impl Catalog {
         for top in tops.into_iter().filter(|top| !prepared.contains(top)) {
             self.forget(top);
         }
+        self.ddl.retain(|top| prepared.contains(&top));
     }
 
     /// Whether a transaction has written catalog rows (or may have, before replay began), so that

@@ -9,6 +9,7 @@
 )]
 
 mod bad_input;
+mod ddl_capture;
 mod encodings;
 mod files;
 mod json_values;

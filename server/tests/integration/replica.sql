@@ -69,7 +69,7 @@ insert into d.typed (m, p, d, s, iv, bt, ch, neg) values ('middle', '(1,a,2020-0
 alter type d.mood rename to feeling;
 insert into d.typed (m, cd) values ('high', '2020-01-01');
 create table d.copied as select i, 'x'::text as x from generate_series(1, 3) i;
-begin; create table d.t (a int primary key); insert into d.t values (1); alter table d.t add b int default 5; insert into d.t values (2); alter table d.t drop a; alter table d.t add primary key (b); rollback;
+begin; create table d.t (a int primary key); insert into d.t values (1); alter table d.t add b int default 5; insert into d.t values (2); alter table d.t drop a; rollback;
 begin; create table d.t (a int); insert into d.t values (1); alter table d.t add b int default 5; insert into d.t values (2); alter table d.t drop a; insert into d.t values (3); create index on d.t (b); commit;
 begin; create table d.s (a int); savepoint one; alter table d.s add gone int; insert into d.s values (1, 1); rollback to one; alter table d.s add b int; savepoint two; alter table d.s add c int; release two; insert into d.s values (1, 2, 3); commit;
 begin; drop table d.s; create table d.s (b text primary key); insert into d.s values ('new'); commit;

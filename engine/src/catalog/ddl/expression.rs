@@ -58,6 +58,15 @@ pub(crate) struct Printer<'a, 'c> {
     context: TextContext,
 }
 
+/// One expression of a list.
+pub(crate) struct Listed {
+    pub(crate) text: Vec<u8>,
+    /// Whether it needs parentheses where a column or function call would not.
+    pub(crate) parentheses: bool,
+    /// The collation of its value; none if that cannot be told.
+    pub(crate) collation: Option<Oid>,
+}
+
 /// Whether a cast that nobody wrote is shown.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Implicit {
@@ -92,15 +101,21 @@ impl<'a, 'c> Printer<'a, 'c> {
         }
     }
 
-    /// The texts of a stored list of expressions, and whether each needs parentheses where a
-    /// column or function call would not.
-    pub(crate) fn list(&self, stored: &[u8]) -> Vec<Option<(Vec<u8>, bool)>> {
+    /// The texts of a stored list of expressions.
+    pub(crate) fn list(&self, stored: &[u8]) -> Vec<Option<Listed>> {
         let Some(parsed) = parse(stored) else {
             return Vec::new();
         };
         let items = parsed.items().iter();
         items
-            .map(|item| Some((self.value(item)?, !looks_like_function(item.node()?))))
+            .map(|item| {
+                let node = item.node()?;
+                Some(Listed {
+                    text: self.value(item)?,
+                    parentheses: !looks_like_function(node),
+                    collation: collation_of(node),
+                })
+            })
             .collect()
     }
 
@@ -476,6 +491,21 @@ fn length_of(args: &[Value]) -> i32 {
         Some(i32::from_le_bytes(bytes.get(..4)?.try_into().ok()?))
     };
     modifier().unwrap_or(-1)
+}
+
+/// The collation of an expression's value.
+// pg: nodes/nodeFuncs.c exprCollation [14-18]
+fn collation_of(node: &Node) -> Option<Oid> {
+    let field = match node.tag.as_str() {
+        "FUNCEXPR" => "funccollid",
+        "OPEXPR" => "opcollid",
+        "VAR" => "varcollid",
+        "CONST" => "constcollid",
+        "RELABELTYPE" | "COERCEVIAIO" => "resultcollid",
+        "COALESCE" | "COALESCEEXPR" => "coalescecollid",
+        _ => return None,
+    };
+    node.oid(field).map(Oid)
 }
 
 /// Whether an expression reads as a call and needs no parentheses in an index's columns.

@@ -8,7 +8,7 @@ use super::super::CatalogError;
 use super::super::layout::oid;
 use super::super::view::{Row, View};
 use super::constraint::Constraints;
-use super::expression::{Printer, push_literal};
+use super::expression::{Listed, Printer, push_literal};
 use super::names::{collation_text, qualified, quoted, relation_text, table_name};
 use super::values::texts;
 
@@ -74,8 +74,8 @@ pub(crate) struct Key {
     pub(crate) relation: Oid,
     /// `attnum`, 0 for an expression.
     pub(crate) number: i16,
-    /// Its text, and whether it needs parentheses; none if unknown.
-    pub(crate) expression: Option<(Vec<u8>, bool)>,
+    /// Its text; none if unknown.
+    pub(crate) expression: Option<Listed>,
     pub(crate) collation: Oid,
     pub(crate) class: Oid,
 }
@@ -87,7 +87,7 @@ impl Index<'_, '_, '_> {
         let mut columns = Vec::new();
         for key in keys.iter().take(own) {
             columns.push(match (key.number, &key.expression) {
-                (0, expression) => expression.as_ref().map(|(text, _)| Name(text.clone())),
+                (0, expression) => expression.as_ref().map(|listed| Name(listed.text.clone())),
                 (number, _) => self.column(number),
             });
         }
@@ -302,7 +302,10 @@ pub(crate) fn push_key(
     out: &mut Vec<u8>,
 ) -> Result<bool, CatalogError> {
     if key.number == 0 {
-        let Some((text, parentheses)) = &key.expression else {
+        let Some(Listed {
+            text, parentheses, ..
+        }) = &key.expression
+        else {
             return Ok(false);
         };
         if *parentheses {
@@ -320,7 +323,7 @@ pub(crate) fn push_key(
         quoted(view, out, name);
     }
     if key.collation.is_valid() {
-        // What an expression would be sorted by without saying so is not known.
+        // What some expressions would be sorted by without saying so is not known.
         let own = own_collation(view, key)?;
         match own {
             Some(own) if own == key.collation => {}
@@ -347,13 +350,9 @@ pub(crate) fn push_key(
     Ok(true)
 }
 
-/// `default`, the collation that expressions over columns with the type's own collation have.
-// pg: catalog/pg_collation.dat DEFAULT_COLLATION_OID [14-18]
-const DEFAULT_COLLATION: Oid = Oid(100);
-
 fn own_collation(view: &View<'_>, key: &Key) -> Result<Option<Oid>, CatalogError> {
     if key.number == 0 {
-        return Ok((key.collation == DEFAULT_COLLATION).then_some(DEFAULT_COLLATION));
+        return Ok(key.expression.as_ref().and_then(|listed| listed.collation));
     }
     for row in view.rows(oid::ATTRIBUTE, "attrelid", key.relation.0)? {
         if row.i16("attnum")? == key.number {

@@ -132,6 +132,11 @@ impl Tracker {
         }
     }
 
+    /// Of the transactions known here only these are still open.
+    pub(crate) fn retain(&mut self, is_open: impl Fn(Xid) -> bool) {
+        self.open.retain(|top, _| is_open(*top));
+    }
+
     /// Subtransactions were rolled back: what they changed and told is forgotten.
     pub(crate) fn rolled_back(&mut self, top: Xid, subs: &[Xid]) {
         let Some(progress) = self.open.get_mut(&top) else {

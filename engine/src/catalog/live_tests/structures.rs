@@ -206,6 +206,29 @@ fn compare(ours: &Lines, said: &Said, counted: &mut Counted) -> Result<(), Strin
     Err(format!("at {} after: {}\n{told}", said.lsn, said.after))
 }
 
+/// Whole statements, as far as line ends tell: strings may hold some, and the rows of a COPY belong
+/// to it.
+fn split_statements(script: &str) -> Vec<String> {
+    let mut statements = Vec::new();
+    let mut statement = String::new();
+    let mut copying = false;
+    for line in script.lines() {
+        statement.push_str(line);
+        statement.push('\n');
+        let whole = statement.matches('\'').count() % 2 == 0
+            && statement.matches("$$").count() % 2 == 0
+            && line.trim_end().ends_with(';');
+        if !copying && whole && line.ends_with("from stdin;") {
+            copying = true;
+        } else if (copying && line == "\\.") || (!copying && whole) {
+            copying = false;
+            statements.push(std::mem::take(&mut statement));
+        }
+    }
+    statements.push(statement);
+    statements
+}
+
 /// Statements of the recorded case, and random ones.
 fn statements(seed: u64, major: u32) -> Vec<String> {
     let mut statements = Vec::new();
@@ -219,21 +242,7 @@ fn statements(seed: u64, major: u32) -> Vec<String> {
     let script = generate(seed, major, size);
     statements.push(script.setup);
     for session in script.sessions {
-        let mut lines = session.lines();
-        while let Some(line) = lines.next() {
-            let mut statement = line.to_owned();
-            // The rows of a COPY belong to it.
-            if line.to_lowercase().contains("from stdin") {
-                for row in lines.by_ref() {
-                    statement.push('\n');
-                    statement.push_str(row);
-                    if row == "\\." {
-                        break;
-                    }
-                }
-            }
-            statements.push(statement);
-        }
+        statements.extend(split_statements(&session));
     }
     statements.retain(|line| !line.starts_with("--") && !line.trim().is_empty());
     statements
@@ -258,12 +267,14 @@ fn run(major: u32, seed: u64) {
     session.run(SESSION).unwrap();
     // A prepared transaction of the same session may hold what the next statement wants.
     session.run("set lock_timeout = '500ms';").unwrap();
+    let file = cluster.root().join("statement.sql");
+    let include = format!("\\i {}", file.display());
     for statement in statements(seed, major) {
-        session
-            .run(&format!(
-                "set search_path = public;\n{statement}\nset search_path = '';"
-            ))
-            .unwrap();
+        session.run("set search_path = public;").unwrap();
+        // A file ends what it leaves open, should it not be a whole statement.
+        std::fs::write(&file, &statement).unwrap();
+        session.run(&include).unwrap();
+        session.run("set search_path = '';").unwrap();
         all.extend(ask(&mut session, &statement));
     }
     session.run("rollback;").unwrap();
