@@ -16,6 +16,7 @@
 pub mod bootstrap;
 mod cache;
 pub mod commit_log;
+mod current;
 mod detoast;
 mod error;
 mod file;
@@ -48,6 +49,7 @@ use redostream_protocol::{DatabaseOid, Lsn, Oid, RelFileNode, Xid};
 use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
 
+pub use current::CurrentCatalog;
 pub use error::CatalogError;
 pub use pages::PageError;
 pub use reg_text::CatalogSnapshot;

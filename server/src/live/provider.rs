@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use redostream_engine::catalog::CatalogSnapshot;
 use redostream_engine::pipeline::STAGES;
 use redostream_protocol::control::{From as Place, Start};
-use redostream_protocol::schema::{Relation, RelationVersion};
+use redostream_protocol::schema::{Database, Relation, RelationVersion};
 use redostream_protocol::wire::{Fault, FaultCode};
-use redostream_protocol::{Lsn, Position, TimelineId};
+use redostream_protocol::{DatabaseOid, Lsn, Position, TimelineId};
 
 use super::Live;
 use super::reader::LiveReader;
@@ -15,6 +17,9 @@ use crate::session::{BoxFuture, Opened, StartRequest, StatusSnapshot, StreamProv
 
 /// 2000-01-01 00:00 UTC in microseconds since 1970.
 const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
+
+/// How long the pipeline may take to give out the catalogs.
+const CATALOG_WAIT: Duration = Duration::from_secs(2);
 
 /// The provider; shared by all sessions.
 pub(crate) struct LiveProvider(pub(crate) Arc<Live>);
@@ -53,6 +58,22 @@ impl LiveProvider {
             return Err(fault);
         }
         Ok(start)
+    }
+
+    /// The catalogs as they are now; none if the pipeline does not say in time.
+    fn current(&self) -> Option<Arc<CatalogSnapshot>> {
+        self.0.counters.catalog.ask(CATALOG_WAIT)
+    }
+
+    /// The databases that are served.
+    fn databases(&self) -> Option<Vec<Database>> {
+        let served = &self.0.setting.databases;
+        let mut known = self.current()?.databases().ok()?;
+        known.retain(|database| {
+            let name = database.name.lossy();
+            served.is_empty() || served.iter().any(|served| *served == name)
+        });
+        Some(known)
     }
 
     /// Refuses a position of a fork that this server's history does not contain.
@@ -157,6 +178,37 @@ impl StreamProvider for LiveProvider {
             stages: stages.collect(),
             ..StatusSnapshot::default()
         }
+    }
+
+    fn database_name(&self, database: DatabaseOid) -> Option<String> {
+        let databases = self.current()?.databases().ok()?;
+        let found = databases.into_iter().find(|known| known.oid == database);
+        found.map(|found| found.name.lossy().into_owned())
+    }
+
+    fn database_exists(&self, name: &str) -> bool {
+        self.databases().is_none_or(|known| {
+            known
+                .iter()
+                .any(|database| database.name.as_bytes() == name.as_bytes())
+        })
+    }
+
+    fn table_exists(&self, databases: &[String], schema: Option<&str>, table: &str) -> bool {
+        let (Some(current), Some(known)) = (self.current(), self.databases()) else {
+            return true;
+        };
+        let wanted = |database: &Database| {
+            let name = database.name.lossy();
+            databases.is_empty() || databases.iter().any(|wanted| *wanted == name)
+        };
+        // A database that cannot be looked into (a template that is just being made) has none.
+        let has = |database: &Database| {
+            current
+                .has_relation(database.oid, schema, table)
+                .unwrap_or(false)
+        };
+        known.iter().filter(|database| wanted(database)).any(has)
     }
 
     fn describe(&self, _database: &str, table: &str, _at: Option<&str>) -> Result<String, Fault> {
