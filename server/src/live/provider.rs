@@ -19,7 +19,7 @@ use crate::session::{BoxFuture, Opened, StartRequest, StatusSnapshot, StreamProv
 const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
 
 /// How long the pipeline may take to give out the catalogs.
-const CATALOG_WAIT: Duration = Duration::from_secs(2);
+const CATALOG_WAIT: Duration = Duration::from_secs(10);
 
 /// The provider; shared by all sessions.
 pub(crate) struct LiveProvider(pub(crate) Arc<Live>);
@@ -62,7 +62,15 @@ impl LiveProvider {
 
     /// The catalogs as they are now; none if the pipeline does not say in time.
     fn current(&self) -> Option<Arc<CatalogSnapshot>> {
-        self.0.counters.catalog.ask(CATALOG_WAIT)
+        let over = self.0.stop.is_stopped() || self.0.failure.lock().is_some();
+        if over {
+            return None;
+        }
+        let given = self.0.counters.catalog.ask(CATALOG_WAIT);
+        if given.is_none() {
+            tracing::warn!("the pipeline is too busy to say what is in the catalogs");
+        }
+        given
     }
 
     /// The databases that are served.
