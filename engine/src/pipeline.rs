@@ -27,6 +27,7 @@ use redostream_protocol::Lsn;
 
 use crate::assembly::part::Part;
 use crate::assembly::{Assembler, AssemblerState, AssemblyError, Output, SpilledCopy};
+use crate::catalog::CurrentCatalog;
 use crate::catalog::tracked::TrackedFiles;
 use crate::decoding::merge::merge;
 use crate::decoding::task::{TaskOutput, decode};
@@ -132,6 +133,8 @@ pub struct Counters {
     pub wal_wait_ns: AtomicU64,
     /// Nanoseconds for which workers waited for other workers.
     pub work_wait_ns: AtomicU64,
+    /// The catalogs as they are now, for whoever asks.
+    pub catalog: CurrentCatalog,
     /// Nanoseconds spent, by stage: source, framing, gate, decoding, assembly with output.
     pub busy_ns: [AtomicU64; 5],
 }
@@ -395,7 +398,18 @@ impl<'s, 'a> Worker<'s, 'a> {
         }
     }
 
+    /// Gives the catalogs to whoever asks for them, if the gate is free.
+    fn answer(&self) {
+        let current = &self.shared.counters.catalog;
+        if current.is_wanted()
+            && let Some(mut step) = self.shared.gate.try_lock()
+        {
+            current.give(step.gate.current_catalog());
+        }
+    }
+
     fn step(&mut self) -> Result<(), EngineError> {
+        self.answer();
         if let Some(task) = self.find_task() {
             return self.decode(&task);
         }

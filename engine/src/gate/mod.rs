@@ -25,7 +25,7 @@ use rustc_hash::FxHashSet;
 
 use crate::assembly::part::{Control, ControlKind};
 use crate::catalog::bootstrap::readiness::{ConsistencyError, Readiness};
-use crate::catalog::{Catalog, CatalogError};
+use crate::catalog::{Catalog, CatalogError, CatalogSnapshot};
 use crate::decoding::merge::Tops;
 use crate::decoding::task::{Targets, TaskOutput};
 use crate::framing::chunk::{FrameError, FramedChunk, FramingRules};
@@ -189,6 +189,12 @@ impl Passage<'_> {
 }
 
 impl Gate {
+    /// An unchanging copy of the catalogs as they are now.
+    #[must_use]
+    pub fn current_catalog(&mut self) -> Arc<CatalogSnapshot> {
+        self.catalog.snapshot(&self.transactions)
+    }
+
     /// A gate over a bootstrapped catalog; the first record is expected at `start`.
     #[must_use]
     pub fn new(
