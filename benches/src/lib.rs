@@ -4,6 +4,8 @@
 //! needs no server. Its size says little about throughput on large logs: the figures compare one
 //! change of the code with the next, not Redostream with anything else.
 
+pub mod compare;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
