@@ -30,6 +30,8 @@ pub(crate) enum Command {
     Serve(ServeArguments),
     /// Drop the replication slot of a server that is no longer wanted.
     Decommission(DecommissionArguments),
+    /// Make a bearer token: prints it, and the section for the configuration that lets it in.
+    Token(TokenArguments),
     /// Decode WAL files offline, from a data directory or base backup, to standard output.
     Decode(DecodeArguments),
 }
@@ -91,6 +93,47 @@ pub(crate) struct DecommissionArguments {
     pub(crate) slot: String,
 }
 
+/// `token`.
+#[derive(Debug, Args)]
+pub(crate) struct TokenArguments {
+    /// Who it is for; names the token in logs and owns the subscriptions made with it.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: String,
+    /// Database that it allows; repeatable. Default: all.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) database: Vec<String>,
+    /// Table that it allows, as schema.table with * and ?; repeatable. Default: all.
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) table: Vec<String>,
+    /// Write the token into this new file, readable by its owner alone, instead of printing it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// Encryption and authentication of both planes.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct AccessArguments {
+    /// PEM file with the server's certificate chain; turns TLS 1.3 on, on both planes.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// PEM file with its key.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// PEM file with the authorities of clients: a client must show a certificate.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_client_ca: Option<PathBuf>,
+    /// File of tokens that are let in: `[[token]]` sections as `token` prints them, or plain
+    /// tokens, one a line.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Listen beyond loopback without TLS and authentication.
+    #[arg(long)]
+    pub(crate) insecure: bool,
+    /// The `[[token]]` sections of the configuration.
+    #[arg(skip)]
+    pub(crate) token: Vec<crate::access::TokenEntry>,
+}
+
 /// `serve`.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArguments {
@@ -139,9 +182,8 @@ pub(crate) struct ServeArguments {
     /// Milliseconds of silence after which a client counts as gone.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub(crate) peer_timeout_ms: u64,
-    /// Listen beyond loopback without TLS and authentication.
-    #[arg(long)]
-    pub(crate) insecure: bool,
+    #[command(flatten)]
+    pub(crate) access: AccessArguments,
 }
 
 impl ServeArguments {

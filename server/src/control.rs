@@ -3,19 +3,27 @@
 //! It reads requests and hands them on; what they do is done by the sessions and the provider.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use redostream_protocol::control::v1::control_server::{Control, ControlServer};
 use redostream_protocol::control::{FILE_DESCRIPTOR_SET, From as Place, status_of, v1};
 use redostream_protocol::wire::{Fault, FaultCode};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio_rustls::TlsAcceptor;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
-use crate::session::limits::{CONTROL_REQUEST_BYTES_MAX, READY_WAIT};
-use crate::session::{Grant, Registry, SessionError, StartRequest, check_cluster};
+use crate::session::limits::{
+    CONTROL_HEADERS_BYTES_MAX, CONTROL_KEEPALIVE, CONTROL_QUEUE_MAX, CONTROL_REQUEST_BYTES_MAX,
+    CONTROL_REQUESTS_MAX, READY_WAIT,
+};
+use crate::session::{
+    Accepted, Door, Grant, Guard, Registry, SessionError, StartRequest, check_cluster,
+};
 
 struct ControlService {
     registry: Arc<Registry>,
@@ -34,10 +42,13 @@ pub(crate) fn serve(
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
         .build_v1()
         .map_err(|error| refused(&error))?;
-    let mut server = Server::builder();
-    if let Some(tls) = registry.options.control_tls.clone() {
-        server = server.tls_config(tls).map_err(|error| refused(&error))?;
-    }
+    let mut server = Server::builder()
+        .http2_keepalive_interval(Some(CONTROL_KEEPALIVE))
+        .http2_keepalive_timeout(Some(CONTROL_KEEPALIVE))
+        .max_concurrent_streams(Some(CONTROL_REQUESTS_MAX))
+        .http2_max_header_list_size(Some(CONTROL_HEADERS_BYTES_MAX));
+    let tls = registry.options.control_tls.clone().map(TlsAcceptor::from);
+    let open = registry.options.authorise.is_none();
     let service = ControlService {
         registry: Arc::clone(&registry),
         data_addresses,
@@ -60,13 +71,20 @@ pub(crate) fn serve(
             .await;
         health.set_serving::<ControlServer<ControlService>>().await;
     };
+    // Where no token is wanted, whoever asks anything is welcome to stay.
+    let welcome = move |request: Request<()>| {
+        if open && let Some(guard) = request.extensions().get::<Guard>() {
+            guard.known();
+        }
+        Ok(request)
+    };
     let router = server
-        .add_service(health_service)
-        .add_service(reflection)
+        .add_service(InterceptedService::new(health_service, welcome))
+        .add_service(InterceptedService::new(reflection, welcome))
         .add_service(service);
     Ok(async move {
         let reporting = tokio::spawn(reporting);
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let incoming = ReceiverStream::new(accept(listener, tls));
         let stop = async move {
             // An error means that nobody is left to say it: stop too.
             let _ = stopped.changed().await;
@@ -78,15 +96,55 @@ pub(crate) fn serve(
     })
 }
 
+/// Takes connections until the receiver is gone.
+fn accept(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+) -> mpsc::Receiver<std::io::Result<Accepted>> {
+    let (sender, accepted) = mpsc::channel(CONTROL_QUEUE_MAX);
+    tokio::spawn(async move {
+        let door = Door::new(listener);
+        loop {
+            let stream = tokio::select! {
+                stream = door.next() => stream,
+                () = sender.closed() => return,
+            };
+            let (tls, sender) = (tls.clone(), sender.clone());
+            tokio::spawn(async move {
+                let peer = stream.guard().peer();
+                match Accepted::greet(stream, tls.as_ref()).await {
+                    // Nobody takes it any more if the server stops.
+                    Ok(stream) => drop(sender.send(Ok(stream)).await),
+                    Err(error) => tracing::debug!(%error, %peer, "no TLS on a control connection"),
+                }
+            });
+        }
+    });
+    accepted
+}
+
+fn peer_of<T>(request: &Request<T>) -> Option<SocketAddr> {
+    request.extensions().get::<Guard>().map(Guard::peer)
+}
+
 impl ControlService {
     fn grant<T>(&self, request: &Request<T>) -> Result<Grant, Status> {
+        let grant = self.judge(request)?;
+        if let Some(guard) = request.extensions().get::<Guard>() {
+            guard.known();
+        }
+        Ok(grant)
+    }
+
+    fn judge<T>(&self, request: &Request<T>) -> Result<Grant, Status> {
         let Some(authorise) = &self.registry.options.authorise else {
             return Ok(Grant::default());
         };
         let value = request.metadata().get("authorization");
         let text = value.and_then(|value| value.to_str().ok());
         let token = text.and_then(|text| text.strip_prefix("Bearer "));
-        authorise(token).map_err(|fault| status_of(&fault))
+        let address = peer_of(request).map(|peer| peer.ip());
+        authorise(token, address).map_err(|fault| status_of(&fault))
     }
 
     /// Does what may block away from the tasks.
@@ -126,7 +184,7 @@ impl Control for ControlService {
     ) -> Result<Response<v1::OpenSessionReply>, Status> {
         let grant = self.grant(&request)?;
         self.wait_ready().await?;
-        let peer = request.remote_addr();
+        let peer = peer_of(&request);
         let request = request.into_inner();
         let addresses = self.data_addresses.clone();
         let open = move |registry: Arc<Registry>| registry.open(&request, &grant, peer, addresses);
@@ -187,9 +245,9 @@ impl Control for ControlService {
         &self,
         request: Request<v1::DropSubscriptionRequest>,
     ) -> Result<Response<v1::DropSubscriptionReply>, Status> {
-        self.grant(&request)?;
+        let grant = self.grant(&request)?;
         let name = request.into_inner().name;
-        self.blocking(move |registry| registry.remove(&name))
+        self.blocking(move |registry| registry.remove(&name, &grant))
             .await?;
         Ok(Response::new(v1::DropSubscriptionReply {}))
     }

@@ -3,6 +3,7 @@
 //! [`session`] and [`control`] stand between released blocks and subscribers; the rest is the
 //! process: commands, the replication client, restart points.
 
+pub mod access;
 mod cli;
 pub mod control;
 mod decode;
@@ -27,6 +28,7 @@ pub fn run() -> std::process::ExitCode {
         cli::Command::Demo(arguments) => demo::run(arguments),
         cli::Command::Serve(arguments) => serve::run(arguments),
         cli::Command::Decommission(arguments) => serve::decommission(arguments),
+        cli::Command::Token(arguments) => access::run(arguments),
         cli::Command::Decode(arguments) => decode::run(arguments),
     })
 }

@@ -17,6 +17,7 @@ use redostream_protocol::Lsn;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::access::Access;
 use crate::cli::{DecommissionArguments, ServeArguments};
 use crate::exit::Failure;
 use crate::live::{Live, LiveProvider, Setting};
@@ -67,7 +68,10 @@ fn runtime(error: impl ToString) -> Failure {
 }
 
 async fn serve(arguments: &ServeArguments) -> Result<(), Failure> {
-    refuse_open_doors(arguments)?;
+    let access = Access::new(
+        &arguments.access,
+        &[arguments.listen, arguments.data_address()],
+    )?;
     let _lock = lock_state(&arguments.state)?;
     let control = listen(arguments.listen).await?;
     let data_address = arguments.data_address();
@@ -111,6 +115,7 @@ async fn serve(arguments: &ServeArguments) -> Result<(), Failure> {
         gate,
         receiver,
         Listeners { control, data },
+        access,
     )
     .await
 }
@@ -122,6 +127,7 @@ async fn run_live(
     gate: Gate,
     receiver: Option<Receiver>,
     listeners: Listeners,
+    access: Access,
 ) -> Result<(), Failure> {
     let live = Arc::new(Live::new(setting, relations));
     let store = FileStore::open(arguments.state.join("subscriptions")).map_err(runtime)?;
@@ -129,6 +135,9 @@ async fn run_live(
     let options = SessionOptions {
         peer_timeout: Duration::from_millis(arguments.peer_timeout_ms),
         advertise_data: arguments.advertise_data.clone().into_iter().collect(),
+        authorise: access.authorise,
+        data_tls: access.data_tls,
+        control_tls: access.control_tls,
         ..SessionOptions::default()
     };
     let sessions =
@@ -205,19 +214,6 @@ async fn announce(mut ready: watch::Receiver<Option<redostream_protocol::Positio
         && let Some(position) = *position
     {
         eprintln!("ready earliest={position}");
-    }
-}
-
-/// Not on loopback without TLS and authentication, unless `--insecure` says so.
-fn refuse_open_doors(arguments: &ServeArguments) -> Result<(), Failure> {
-    let open = [arguments.listen, arguments.data_address()];
-    let outside = open.iter().find(|address| !address.ip().is_loopback());
-    match outside {
-        Some(address) if !arguments.insecure => Err(Failure::Usage(format!(
-            "{address} is not loopback: connections would be neither encrypted nor authenticated; \
-             listen on loopback, or say --insecure if the network is trusted"
-        ))),
-        _ => Ok(()),
     }
 }
 

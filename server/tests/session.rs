@@ -5,6 +5,8 @@
 
 #[path = "session/client.rs"]
 mod client;
+#[path = "session/secure.rs"]
+mod secure;
 #[path = "session/stream.rs"]
 mod stream;
 

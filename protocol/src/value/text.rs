@@ -7,11 +7,13 @@ type Text = Result<(), ValueError>;
 /// `text`, `character varying`, `character` (with its padding), `cstring`, `unknown`.
 // pg: utils/adt/varlena.c textout, unknownout; varchar.c varcharout, bpcharout [14-18]
 pub(crate) fn text_text(value: &[u8], _context: &TextContext, out: &mut Vec<u8>) -> Text {
-    // The server's strings end at a NUL; a stored value cannot hold one.
+    // The server's strings end at a NUL. No input function lets one into a value, but C code that
+    // makes text from bytes can.
     if value.contains(&0) {
-        return Err(ValueError::invalid("text", "NUL byte"));
+        out.extend(value.iter().take_while(|byte| **byte != 0));
+    } else {
+        out.extend_from_slice(value);
     }
-    out.extend_from_slice(value);
     Ok(())
 }
 
@@ -33,4 +35,22 @@ pub(crate) fn char_text(value: &[u8], context: &TextContext, out: &mut Vec<u8>) 
         out.push(byte);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_ends_at_a_nul_as_in_the_server() {
+        for (stored, printed) in [
+            (&b"whole"[..], &b"whole"[..]),
+            (b"cut\0off", b"cut"),
+            (b"\0", b""),
+        ] {
+            let mut out = Vec::new();
+            text_text(stored, &TextContext::new(15, 6), &mut out).unwrap();
+            assert_eq!(out, printed);
+        }
+    }
 }

@@ -14,16 +14,14 @@ use redostream_protocol::wire::{
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 
+use super::door::Guard;
 use super::limits::{FAREWELL_WAIT, HELLO_TIMEOUT, LINGER, READ_BUFFER_BYTES, WRITE_SLICES_MAX};
 use super::outgoing::{OutFrame, Step};
 use super::registry::{Registry, Session};
 
-/// Serves a connection until it is over. `stranger` is held until it has shown its token.
-pub(super) async fn serve<S>(
-    mut stream: S,
-    registry: Arc<Registry>,
-    stranger: tokio::sync::OwnedSemaphorePermit,
-) where
+/// Serves a connection until it is over; `guard` is told once it has shown its token.
+pub(super) async fn serve<S>(mut stream: S, registry: Arc<Registry>, guard: Guard)
+where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let mut frames = FrameReader::new(HELLO_BYTES_MAX);
@@ -36,7 +34,7 @@ pub(super) async fn serve<S>(
             return refuse(stream, &fault).await;
         }
     };
-    drop(stranger);
+    guard.known();
     // Detaches on every way out, also when this task is dropped.
     let _attached = Attached(&session);
     frames.set_length_max(CLIENT_FRAME_BYTES_MAX);

@@ -163,7 +163,51 @@ impl Rule {
         database && self.admits_table(schema, name)
     }
 
-    fn is_all(&self) -> bool {
+    /// Refuses a wish that names something outside of what this rule grants; what wildcards would
+    /// find there is left out without a word.
+    pub(super) fn check_granted(&self, wish: &Rule) -> Result<(), Fault> {
+        let refuse = |what: &str, name: &str| {
+            let message = format!("the token does not cover {what} {name}");
+            Err(Fault::new(FaultCode::Unauthorised, message))
+        };
+        for name in &wish.databases {
+            if !self.admits_database(name) {
+                return refuse("database", name);
+            }
+        }
+        for wanted in wish
+            .tables
+            .iter()
+            .filter(|pattern| !pattern.has_wildcards())
+        {
+            let covered = match &wanted.schema {
+                Some(schema) => self.admits_table(schema, &wanted.table),
+                // In some schema, perhaps.
+                None => {
+                    self.tables.is_empty()
+                        || self
+                            .tables
+                            .iter()
+                            .any(|granted| like(&granted.table, &wanted.table))
+                }
+            };
+            if !covered {
+                let schema = wanted.schema.as_deref().map(|schema| format!("{schema}."));
+                return refuse(
+                    "table",
+                    &format!("{}{}", schema.unwrap_or_default(), wanted.table),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn names_tables(&self) -> bool {
+        !self.tables.is_empty() || !self.exclude_tables.is_empty()
+    }
+
+    /// Whether it bounds nothing.
+    pub(super) fn is_all(&self) -> bool {
         self.databases.is_empty() && self.tables.is_empty() && self.exclude_tables.is_empty()
     }
 }
@@ -229,24 +273,32 @@ pub(super) struct Filter {
     provider: Arc<dyn StreamProvider>,
     rules: Vec<Rule>,
     kinds: Kinds,
+    /// Whether events without a table may be seen at all.
+    others: bool,
     relations: HashMap<RelationVersion, bool>,
     last: Option<(RelationVersion, bool)>,
     databases: HashMap<DatabaseOid, bool>,
 }
 
 impl Filter {
-    /// A filter that admits what all rules admit; none if that is everything.
+    /// A filter that admits what was asked for as far as it is granted; none if that is
+    /// everything.
     #[must_use]
     pub(super) fn new(
         provider: Arc<dyn StreamProvider>,
-        rules: Vec<Rule>,
+        asked: Rule,
+        granted: Rule,
         kinds: Kinds,
     ) -> Option<Self> {
-        let rules: Vec<Rule> = rules.into_iter().filter(|rule| !rule.is_all()).collect();
+        // A message may tell of any table.
+        let others = !granted.names_tables();
+        let rules = [asked, granted].into_iter();
+        let rules: Vec<Rule> = rules.filter(|rule| !rule.is_all()).collect();
         (!rules.is_empty() || kinds != Kinds::default()).then(|| Self {
             provider,
             rules,
             kinds,
+            others,
             relations: HashMap::new(),
             last: None,
             databases: HashMap::new(),
@@ -294,7 +346,8 @@ impl Filter {
             kind => {
                 let asked =
                     self.kinds.names(kind) || self.rules.iter().all(|r| r.tables.is_empty());
-                Ok(keep(asked && self.admits_place(database, block)))
+                let admitted = self.others && asked;
+                Ok(keep(admitted && self.admits_place(database, block)))
             }
         }
     }
@@ -372,8 +425,7 @@ impl Filter {
     }
 
     fn admits_ddl(&self, event: &Event<'_>) -> Result<bool, Fault> {
-        let tables = |rule: &Rule| !rule.tables.is_empty() || !rule.exclude_tables.is_empty();
-        if !self.rules.iter().any(tables) {
+        if !self.rules.iter().any(Rule::names_tables) {
             return Ok(true);
         }
         let ddl: DdlEvent = postcard::from_bytes(event.payload).map_err(|error| {

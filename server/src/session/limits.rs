@@ -4,8 +4,21 @@ use std::time::Duration;
 
 /// Sessions at a time, unless told otherwise; each has a thread.
 pub const SESSIONS_MAX: usize = 256;
-/// Data connections that have not shown a token yet, at a time.
+/// Connections of one plane that have not shown who they are, at a time.
 pub const STRANGERS_MAX: usize = 512;
+/// How long they may take for it, TLS included.
+pub const STRANGER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Control connections that are let in and not yet taken on by HTTP.
+pub const CONTROL_QUEUE_MAX: usize = 64;
+/// Requests under way on one control connection.
+pub const CONTROL_REQUESTS_MAX: u32 = 16;
+/// Bytes of a control request's headers.
+pub const CONTROL_HEADERS_BYTES_MAX: u32 = 16 * 1024;
+/// Between two looks whether a control connection's peer is still there, and how long it may take
+/// for its answer.
+pub const CONTROL_KEEPALIVE: Duration = Duration::from_secs(10);
+/// Before the next connection is taken where the system refused one.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Bytes of a durable name.
 pub const NAME_BYTES_MAX: usize = 200;
 /// Bytes of a client's `instance`.
@@ -25,7 +38,7 @@ pub const QUEUE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Frames that wait for a connection, per connection.
 pub const QUEUE_FRAMES_PER_STREAM: usize = 2;
 /// How long a connection may take for its hello, and a session for its first connection.
-pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(9);
 /// How long a request to open a session waits for readiness before the client is told to ask again.
 pub const READY_WAIT: Duration = Duration::from_secs(20);
 /// How long a session looks for the next block before it looks around.

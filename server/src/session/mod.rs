@@ -17,6 +17,7 @@
 //! connection, or a session that cannot go on, and is said at once.
 
 mod connection;
+mod door;
 mod filter;
 pub mod limits;
 mod outgoing;
@@ -27,15 +28,16 @@ mod selection;
 mod subscriptions;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use redostream_protocol::wire::Fault;
 use redostream_protocol::wire::limits::PEER_TIMEOUT_MS;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 pub use filter::{Rule, TablePattern};
 pub use provider::{
@@ -43,17 +45,22 @@ pub use provider::{
 };
 pub use subscriptions::{FileStore, StoreError, Subscription, SubscriptionStore};
 
+pub(crate) use door::{Accepted, Door, Guard};
 pub(crate) use registry::{Registry, check_cluster};
 
 /// What somebody who has shown a token may do.
 #[derive(Clone, Debug, Default)]
 pub struct Grant {
+    /// The token's name; empty where none is wanted.
+    pub token: String,
     /// What they may see, whatever they ask for.
     pub rule: Rule,
 }
 
-/// Decides by the bearer token of a control request; without one, nobody is refused.
-pub type Authorise = Arc<dyn Fn(Option<&str>) -> Result<Grant, Fault> + Send + Sync>;
+/// Decides by the bearer token of a control request and where it comes from; without one, nobody
+/// is refused.
+pub type Authorise =
+    Arc<dyn Fn(Option<&str>, Option<IpAddr>) -> Result<Grant, Fault> + Send + Sync>;
 
 /// How sessions are served.
 #[derive(Clone)]
@@ -69,7 +76,7 @@ pub struct SessionOptions {
     /// TLS of data connections.
     pub data_tls: Option<Arc<rustls::ServerConfig>>,
     /// TLS of the control plane.
-    pub control_tls: Option<tonic::transport::ServerTlsConfig>,
+    pub control_tls: Option<Arc<rustls::ServerConfig>>,
 }
 
 impl Default for SessionOptions {
@@ -204,43 +211,21 @@ async fn accept(
     registry: Arc<Registry>,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let strangers = Arc::new(Semaphore::new(limits::STRANGERS_MAX));
-    let tls = registry
-        .options
-        .data_tls
-        .clone()
-        .map(tokio_rustls::TlsAcceptor::from);
+    let door = Door::new(listener);
+    let tls = registry.options.data_tls.clone().map(TlsAcceptor::from);
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let stream = tokio::select! {
+            stream = door.next() => stream,
             _ = stopped.changed() => return,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                // Out of descriptors, most likely: others must close before one can be taken.
-                tracing::warn!(%error, "a data connection could not be taken");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        // More strangers than that are closed at once.
-        let Ok(stranger) = Arc::clone(&strangers).try_acquire_owned() else {
-            continue;
-        };
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "no TCP_NODELAY");
-        }
-        let registry = Arc::clone(&registry);
-        match tls.clone() {
-            None => drop(tokio::spawn(connection::serve(stream, registry, stranger))),
-            Some(tls) => drop(tokio::spawn(async move {
-                match tokio::time::timeout(limits::HELLO_TIMEOUT, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => connection::serve(stream, registry, stranger).await,
-                    Ok(Err(error)) => tracing::debug!(%error, "no TLS on a data connection"),
-                    Err(_) => tracing::debug!("no TLS handshake in time"),
+        let (registry, tls, guard) = (Arc::clone(&registry), tls.clone(), stream.guard());
+        tokio::spawn(async move {
+            match Accepted::greet(stream, tls.as_ref()).await {
+                Ok(stream) => connection::serve(stream, registry, guard).await,
+                Err(error) => {
+                    tracing::debug!(%error, peer = %guard.peer(), "no TLS on a data connection");
                 }
-            })),
-        }
+            }
+        });
     }
 }

@@ -102,7 +102,8 @@ impl Registry {
         peer: Option<SocketAddr>,
         data_addresses: Vec<String>,
     ) -> Result<v1::OpenSessionReply, Fault> {
-        let asked = Asked::parse(request, &*self.provider)?;
+        let asked = Asked::parse(request, grant, &*self.provider)?;
+        self.check_owner(&request.name, grant)?;
         let session = self.register(request, peer)?;
         let opened = self.start(&session, request, asked, grant, peer);
         let start = match opened {
@@ -221,18 +222,23 @@ impl Registry {
             self.write(Subscription {
                 name: session.name.clone(),
                 system_identifier,
+                owner: known.map_or_else(|| grant.token.clone(), |known| known.owner),
                 start,
                 position: Default::default(),
                 released: Default::default(),
                 acknowledged_at_us: 0,
             })?;
         }
-        let rules = vec![asked.rule, grant.rule.clone()];
         let loopback = peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback());
         let wanted = Wanted {
             start,
             until: asked.until,
-            filter: Filter::new(Arc::clone(&self.provider), rules, asked.kinds),
+            filter: Filter::new(
+                Arc::clone(&self.provider),
+                asked.rule,
+                grant.rule.clone(),
+                asked.kinds,
+            ),
             compress: match v1::Compression::try_from(request.compression) {
                 Ok(v1::Compression::None) => false,
                 Ok(v1::Compression::Lz4) => true,
@@ -348,8 +354,21 @@ impl Registry {
         list
     }
 
+    /// A name belongs to the token it was made with; a token without bounds may use all.
+    fn check_owner(&self, name: &str, grant: &Grant) -> Result<(), Fault> {
+        let inner = self.inner.lock();
+        match inner.names.get(name) {
+            Some(known) if known.owner != grant.token && !grant.rule.is_all() => {
+                let message = format!("the name {name} belongs to another token");
+                Err(Fault::new(FaultCode::Unauthorised, message))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Forgets a name and ends the session that holds it. May block.
-    pub(crate) fn remove(&self, name: &str) -> Result<(), Fault> {
+    pub(crate) fn remove(&self, name: &str, grant: &Grant) -> Result<(), Fault> {
+        self.check_owner(name, grant)?;
         let _writing = self.writing.lock();
         if !self.inner.lock().names.contains_key(name) {
             let message = format!("there is no subscription {name}");
@@ -465,6 +484,7 @@ struct Asked {
 impl Asked {
     fn parse(
         request: &v1::OpenSessionRequest,
+        grant: &Grant,
         provider: &dyn StreamProvider,
     ) -> Result<Self, Fault> {
         let bad = |message: String| Fault::new(FaultCode::BadRequest, message);
@@ -492,6 +512,7 @@ impl Asked {
             rule: Rule::parse(&request.databases, &request.tables, &request.exclude_tables)?,
             kinds: Kinds::parse(&request.kinds)?,
         };
+        grant.rule.check_granted(&asked.rule)?;
         if !request.allow_missing {
             asked.rule.check_exists(provider)?;
         }

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::limits::SUBSCRIPTION_FILE_BYTES_MAX;
 
 const MAGIC: [u8; 4] = *b"RDSB";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// A durable name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +28,8 @@ pub struct Subscription {
     pub name: String,
     /// The cluster its places belong to.
     pub system_identifier: u64,
+    /// Name of the token that it was made with; empty where none was wanted.
+    pub owner: String,
     /// Where it began.
     pub start: Start,
     /// The last acknowledged event; all zero if there was none.
@@ -211,6 +213,7 @@ mod tests {
         let mut one = Subscription {
             name: "../x/ä".repeat(30),
             system_identifier: 7,
+            owner: "x".to_owned(),
             start: Start::At(Lsn(5)),
             position: Position::default(),
             released: Lsn(0),

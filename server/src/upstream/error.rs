@@ -34,6 +34,23 @@ impl ServerError {
         Ok(error)
     }
 
+    /// What to do about it, in words that end a sentence; nothing where the answer says it.
+    // pg: utils/errcodes.txt [14-18]
+    fn remedy(&self) -> &'static str {
+        match self.sqlstate.as_str() {
+            "28000" => {
+                "; see that the role exists and that pg_hba.conf has a line for it, for where it connects from, and for database replication (or the one asked for), and reload"
+            }
+            "28P01" => {
+                "; mend the password in the connection string, PGPASSWORD or the password file"
+            }
+            "3D000" => "; name a database that exists in the connection string (dbname)",
+            "53300" => "; raise max_wal_senders or max_connections there, or end what uses them up",
+            "53400" => "; raise max_replication_slots there, or drop a slot nobody uses",
+            _ => "",
+        }
+    }
+
     /// Whether it may go away by itself: the server starts or stops, or is short of something.
     // pg: utils/errcodes.txt [14-18]: classes 08 connection, 40 rollback, 53 resources,
     // 57 operator intervention
@@ -59,7 +76,9 @@ impl fmt::Display for ServerError {
 #[non_exhaustive]
 pub(crate) enum UpstreamError {
     /// Nobody answers there. Start the server, or mend the connection string.
-    #[error("cannot connect to the upstream at {host}: {error}")]
+    #[error(
+        "cannot connect to the upstream at {host}: {error}; see that it runs and that the connection string names its host and port"
+    )]
     CannotConnect { host: String, error: io::Error },
     /// No TLS where it is asked for, or a certificate that does not pass.
     #[error("no TLS with the upstream at {host}: {problem}")]
@@ -73,7 +92,7 @@ pub(crate) enum UpstreamError {
     #[error("cannot authenticate with the upstream at {host}: {problem}")]
     Authentication { host: String, problem: String },
     /// The server refused the connection or a command.
-    #[error("the upstream refused {during}: {answer}")]
+    #[error("the upstream refused {during}: {answer}{}", answer.remedy())]
     Refused { during: String, answer: ServerError },
     /// The user may not replicate.
     #[error(

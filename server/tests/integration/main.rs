@@ -12,4 +12,5 @@ mod bad_input;
 mod live;
 mod programs;
 mod recorded;
+mod refused;
 mod serve;

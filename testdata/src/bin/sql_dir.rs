@@ -1,14 +1,17 @@
-//! Runs every SQL file of a directory on a real server, in one database, and holds the
-//! decoder's output against the server's.
+//! Runs every SQL file, or isolation spec, of a directory on a real server, in one database, and
+//! holds the decoder's output against the server's.
 //!
 //! Meant for PostgreSQL's own regression tests: `--sql-dir src/test/regress/sql` of a source
 //! tree. Where a `parallel_schedule` stands beside the directory its order is followed, one
 //! file after the other; `PG_ABS_SRCDIR` and `PG_LIBDIR` are set as `pg_regress` sets them.
 //! Errors are expected: what they leave must be decoded like anything else.
+//!
+//! Isolation specs (`--sql-dir src/test/isolation/specs --tester .../isolationtester`) run several
+//! sessions against each other in every order that they name.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
@@ -38,6 +41,9 @@ struct Arguments {
     /// Directory with the server's test library, where there is one.
     #[arg(long)]
     lib_dir: Option<PathBuf>,
+    /// PostgreSQL's isolationtester; then the files are specs.
+    #[arg(long)]
+    tester: Option<PathBuf>,
     /// The decoder; by default redostream-server beside this program.
     #[arg(long)]
     server_bin: Option<PathBuf>,
@@ -63,14 +69,18 @@ fn main() -> Result<()> {
         .canonicalize()
         .with_context(|| arguments.sql_dir.display().to_string())?;
     let names = if arguments.only.is_empty() {
-        order(&sql_dir)?
+        let tester = arguments.tester.is_some();
+        order(&sql_dir, if tester { ".spec" } else { ".sql" })?
     } else {
         arguments.only.clone()
     };
     let scenario = Scenario::start(server, &ClusterOptions::default())?;
     scenario.sql(SETUP)?;
     for name in names.iter().filter(|name| !arguments.skip.contains(name)) {
-        run_file(&scenario, &sql_dir, name, arguments.lib_dir.as_deref())?;
+        match &arguments.tester {
+            Some(tester) => run_spec(&scenario, tester, &sql_dir.join(format!("{name}.spec")))?,
+            None => run_file(&scenario, &sql_dir, name, arguments.lib_dir.as_deref())?,
+        }
     }
     let recording = scenario.finish()?;
     println!(
@@ -129,8 +139,25 @@ fn run_file(scenario: &Scenario, sql_dir: &Path, name: &str, lib_dir: Option<&Pa
     Ok(())
 }
 
+/// Runs a spec; permutations that the server's version does not know are no matter.
+fn run_spec(scenario: &Scenario, tester: &Path, spec: &Path) -> Result<()> {
+    let Ok(file) = fs::File::open(spec) else {
+        eprintln!("no such file: {}", spec.display());
+        return Ok(());
+    };
+    Command::new(tester)
+        .arg(scenario.cluster.conninfo(&scenario.database))
+        .env("PGISOLATIONTIMEOUT", "20")
+        .stdin(file)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .with_context(|| format!("cannot run {}", tester.display()))?;
+    Ok(())
+}
+
 /// The files' names, by the schedule where there is one.
-fn order(sql_dir: &Path) -> Result<Vec<String>> {
+fn order(sql_dir: &Path, ending: &str) -> Result<Vec<String>> {
     let schedule = sql_dir
         .parent()
         .unwrap_or(sql_dir)
@@ -149,7 +176,7 @@ fn order(sql_dir: &Path) -> Result<Vec<String>> {
                 .ok()?
                 .file_name()
                 .to_str()?
-                .strip_suffix(".sql")
+                .strip_suffix(ending)
                 .map(str::to_owned)
         })
         .collect();
