@@ -46,6 +46,9 @@ pub fn decode_ordered(
     scratch.arena.clear();
     let mut merged = Merged::default();
     let mut numbers = Vec::with_capacity(runs);
+    // Mostly all rows of a file have one target, and neighbours are of one file.
+    let is_plain = targets.views.is_empty() && targets.snapshot.is_none();
+    let mut last = (u16::MAX, None);
     for run in 0..runs {
         let at = scratch.arena.len();
         let mut writer = RunWriter::new(&mut merged, &mut scratch.relations, at);
@@ -53,10 +56,17 @@ pub fn decode_ordered(
         let order = &scratch.order[range];
         for index in order {
             let entry = &entries[*index as usize];
-            let Some(target) = targets.of(entry) else {
+            let (target, names) = if !is_plain {
+                (targets.of(entry), targets.names(entry))
+            } else if entry.file == last.0 {
+                (last.1, None)
+            } else {
+                last = (entry.file, targets.of(entry));
+                (last.1, None)
+            };
+            let Some(target) = target else {
                 continue;
             };
-            let names = targets.names(entry);
             let arena = &mut scratch.arena;
             let written = write_record(chunk, entry, target, names, format, arena)?;
             if written.bytes > 0 {

@@ -84,7 +84,7 @@ impl<'a> LoggedTuple<'a> {
 
 /// Appends the columns of `tuple`. Returns whether one is a TOAST pointer. With `names`, values
 /// whose text depends on catalog rows are written as text.
-#[inline]
+#[inline(always)]
 pub(crate) fn push_columns(
     layout: &Layout,
     tuple: LoggedTuple<'_>,
@@ -93,17 +93,24 @@ pub(crate) fn push_columns(
 ) -> Result<bool, TupleError> {
     match names {
         None => push_stored(layout, tuple, out),
-        Some(names) => {
-            let mut stored = Vec::new();
-            let external = push_stored(layout, tuple, &mut stored)?;
-            push_named(layout, &stored, names, out)?;
-            Ok(external)
-        }
+        Some(names) => push_with_names(layout, tuple, names, out),
     }
 }
 
+#[cold]
+fn push_with_names(
+    layout: &Layout,
+    tuple: LoggedTuple<'_>,
+    names: Names<'_>,
+    out: &mut Vec<u8>,
+) -> Result<bool, TupleError> {
+    let mut stored = Vec::new();
+    let external = push_stored(layout, tuple, &mut stored)?;
+    push_named(layout, &stored, names, out)?;
+    Ok(external)
+}
+
 /// Appends the columns as stored.
-#[inline]
 fn push_stored(
     layout: &Layout,
     tuple: LoggedTuple<'_>,
@@ -215,12 +222,11 @@ impl TupleWalk<'_, '_> {
         length: usize,
     ) -> Result<(), TupleError> {
         let end = start + length;
-        if end > self.values.len() {
-            return Err(TupleError::Overrun(number + 1));
-        }
+        let value = self.values.get(start..end);
+        let value = value.ok_or(TupleError::Overrun(number + 1))?;
         self.at = end;
         if attribute.column.is_some() {
-            self.out.value(self.values, start, length);
+            self.out.value(value);
         }
         Ok(())
     }

@@ -56,7 +56,7 @@ impl ChunkBuffers {
     }
 
     /// An empty chunk that begins at `start`, over the buffer's bytes.
-    pub(super) fn into_chunk(mut self, start: Lsn, partitions: u32) -> FramedChunk {
+    pub(crate) fn into_chunk(mut self, start: Lsn, partitions: u32) -> FramedChunk {
         self.side.clear();
         self.partitions.iter_mut().for_each(Vec::clear);
         self.partitions.resize_with(partitions as usize, Vec::new);

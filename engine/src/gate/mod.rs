@@ -282,9 +282,11 @@ impl Gate {
                 return Ok(Passed::Again(self.join.expected()));
             }
         }
-        self.note_transactions(&mut passage, chunk.next)?;
-        self.cut(&mut passage, u32::MAX, chunk.next)?;
-        self.emit(&mut passage, chunk.next, Targets::default(), None);
+        // A chunk that only goes on with a record ends before that record does.
+        let end = chunk.next.max(self.join.expected());
+        self.note_transactions(&mut passage, end)?;
+        self.cut(&mut passage, u32::MAX, end)?;
+        self.emit(&mut passage, end, Targets::default(), None);
         self.join.passed(chunk);
         Ok(Passed::Whole)
     }
