@@ -1,4 +1,16 @@
 //! The same without async: a subscription that blocks its thread.
+//!
+//! ```no_run
+//! # fn example() -> Result<(), redostream_client::ClientError> {
+//! use redostream_client::{Options, blocking::Subscription};
+//!
+//! let mut subscription = Subscription::open(Options::new(["127.0.0.1:7600"]))?;
+//! for change in subscription.by_ref().take(10) {
+//!     println!("{}", change?.position);
+//! }
+//! subscription.close();
+//! # Ok(()) }
+//! ```
 
 use redostream_protocol::Position;
 
@@ -39,9 +51,29 @@ impl Subscription {
         self.runtime.block_on(self.inner.acknowledge(position))
     }
 
+    /// The last event received; none before the first.
+    #[must_use]
+    pub fn position(&self) -> Option<Position> {
+        self.inner.position()
+    }
+
+    /// Ends the subscription; the server keeps a name's acknowledged position.
+    pub fn close(self) {
+        self.runtime.block_on(self.inner.close());
+    }
+
     /// What has been counted.
     #[must_use]
     pub fn totals(&self) -> Totals {
         self.inner.totals()
+    }
+}
+
+/// Events one after the other, until everything asked for has arrived.
+impl Iterator for Subscription {
+    type Item = Result<Change, ClientError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_event().transpose()
     }
 }

@@ -38,6 +38,16 @@ pub enum ClientError {
     /// An event that passed its checks cannot be taken apart: a mistake of this library.
     #[error("event: {0}")]
     Event(#[from] EventError),
+    /// A column that is not there, or a value that does not fit what was asked for.
+    #[error("{table}, column {column}: {problem}")]
+    Value {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// The options contradict themselves.
     #[error("{0}")]
     Usage(String),

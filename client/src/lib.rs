@@ -17,12 +17,67 @@
 //! }
 //! # Ok(()) }
 //! ```
+//!
+//! Rows come as structs of yours, or value by value:
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), redostream_client::ClientError> {
+//! use redostream_client::{Options, Subscription, Value};
+//!
+//! #[derive(Debug, serde::Deserialize)]
+//! struct Order {
+//!     id: i64,
+//!     #[serde(default)]
+//!     note: Option<String>,
+//! }
+//!
+//! let mut options = Options::new(["127.0.0.1:7600"]);
+//! options.tables = vec!["public.orders".to_owned()];
+//! let mut subscription = Subscription::open(options).await?;
+//! while let Some(change) = subscription.next_event().await? {
+//!     if let Some(order) = change.deserialize::<Order>()? {
+//!         println!("{}: {order:?}", change.position);
+//!     }
+//!     if let (Some(old), None) = change.rows()?
+//!         && let Value::Int(id) = old.get("id")?
+//!     {
+//!         println!("order {id} is gone");
+//!     }
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! Transactions that are too large for memory are read as they come:
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), redostream_client::ClientError> {
+//! use redostream_client::{Options, Subscription, Unit};
+//!
+//! let mut options = Options::new(["127.0.0.1:7600", "10.0.0.2:7600"]);
+//! options.transaction_bytes_max = 16 << 20;
+//! let mut subscription = Subscription::open(options).await?;
+//! loop {
+//!     let position = match subscription.next_unit().await? {
+//!         None => break,
+//!         Some(Unit::Whole(transaction)) => transaction.position(),
+//!         Some(Unit::Large(mut large)) => {
+//!             while let Some(change) = large.next().await? {
+//!                 println!("{}", change.position);
+//!             }
+//!             large.position()
+//!         }
+//!     };
+//!     subscription.acknowledge(position).await?;
+//! }
+//! # Ok(()) }
+//! ```
 
 pub mod blocking;
 mod connection;
 mod control;
 mod error;
 mod options;
+mod row;
 mod session;
 mod stripe;
 mod subscription;
@@ -31,5 +86,8 @@ pub use control::Control;
 pub use error::ClientError;
 pub use options::{Compression, Options, Tls};
 pub use redostream_protocol as protocol;
+pub use row::{Row, Side, Value};
 pub use session::Delivery;
-pub use subscription::{Change, OnTrouble, Subscription, Totals, Transaction};
+pub use subscription::{
+    Change, LargeTransaction, OnTrouble, Subscription, Totals, Transaction, Unit,
+};

@@ -22,6 +22,7 @@ use crate::connection::{host_of, tls_config};
 use crate::control::Control;
 use crate::error::ClientError;
 use crate::options::Options;
+use crate::row::Shape;
 use crate::stripe::{self, ARRIVALS_MAX, Arrival, Item, Join, Writer};
 
 /// What a session gives, in order.
@@ -58,7 +59,7 @@ pub(crate) struct Session {
     relation_parts: PartCollector,
     event_parts: PartCollector,
     check: OrderedCheck,
-    relations: Vec<Option<Arc<Relation>>>,
+    shapes: Vec<Option<Arc<Shape>>>,
     window: u64,
     consumed: u64,
     granted: u64,
@@ -143,7 +144,7 @@ impl Session {
             relation_parts: PartCollector::new("relation", RELATION_BYTES_MAX as u64),
             event_parts: PartCollector::new("event", options.value_bytes_max),
             check: OrderedCheck::new(after),
-            relations: Vec::new(),
+            shapes: Vec::new(),
             window: options.window_bytes,
             consumed: 0,
             granted: 0,
@@ -160,7 +161,12 @@ impl Session {
 
     /// The relation with this version, if it was sent.
     pub(crate) fn relation(&self, version: RelationVersion) -> Option<&Arc<Relation>> {
-        self.relations.get(version.0 as usize)?.as_ref()
+        self.shape(version).map(|shape| &shape.relation)
+    }
+
+    /// What is worked out for its rows.
+    pub(crate) fn shape(&self, version: RelationVersion) -> Option<&Arc<Shape>> {
+        self.shapes.get(version.0 as usize)?.as_ref()
     }
 
     /// Whether something can be had without waiting.
@@ -267,10 +273,10 @@ impl Session {
                 }
                 .into());
             }
-            let relations = &self.relations;
+            let shapes = &self.shapes;
             self.check.push(&summary, |version| {
-                let known = relations.get(version.0 as usize)?.as_ref()?;
-                Some(known.columns.len())
+                let known = shapes.get(version.0 as usize)?.as_ref()?;
+                Some(known.relation.columns.len())
             })?;
         }
         Ok(Some(Delivery::Block {
@@ -289,10 +295,10 @@ impl Session {
         if slot > RELATIONS_MAX {
             return Err(WireError::Invalid("a relation number beyond all bounds").into());
         }
-        if self.relations.len() <= slot {
-            self.relations.resize(slot + 1, None);
+        if self.shapes.len() <= slot {
+            self.shapes.resize(slot + 1, None);
         }
-        self.relations[slot] = Some(Arc::clone(&relation));
+        self.shapes[slot] = Some(Arc::new(Shape::new(Arc::clone(&relation))));
         Ok(Some(Delivery::Relation(relation)))
     }
 

@@ -11,9 +11,11 @@ use redostream_protocol::event::{Event, EventKind, TransactionHeader};
 use redostream_protocol::schema::{Relation, RelationVersion};
 use redostream_protocol::wire::{End, EndReason, Fault, FaultCode};
 use redostream_protocol::{Lsn, Position, TimelineId};
+use serde::de::DeserializeOwned;
 
 use crate::error::ClientError;
 use crate::options::Options;
+use crate::row::{self, Row, Shape};
 use crate::session::{Delivery, Session};
 
 /// The first wait between two attempts.
@@ -48,6 +50,7 @@ pub struct Change {
     pub transaction: Option<Arc<TransactionHeader>>,
     /// Its relation, if it has one.
     pub relation: Option<Arc<Relation>>,
+    shape: Option<Arc<Shape>>,
     bytes: Bytes,
 }
 
@@ -55,6 +58,29 @@ impl Change {
     /// The event.
     pub fn event(&self) -> Result<Event<'_>, ClientError> {
         Ok(Event::read(&mut Cursor::new(&self.bytes))?)
+    }
+
+    /// What happened.
+    pub fn kind(&self) -> Result<EventKind, ClientError> {
+        Ok(self.event()?.header.kind)
+    }
+
+    /// The row before and the row after an insert, update or delete; none where the log does not
+    /// hold it, and for every other kind.
+    pub fn rows(&self) -> Result<(Option<Row<'_>>, Option<Row<'_>>), ClientError> {
+        let event = self.event()?;
+        match (&self.shape, event.header.kind) {
+            (Some(shape), EventKind::Insert | EventKind::Update | EventKind::Delete) => {
+                row::rows(&event, shape)
+            }
+            _ => Ok((None, None)),
+        }
+    }
+
+    /// The row after an insert or update, as a struct of yours; see [`Row::deserialize`].
+    pub fn deserialize<T: DeserializeOwned>(&self) -> Result<Option<T>, ClientError> {
+        let (_, new) = self.rows()?;
+        new.map(|row| row.deserialize()).transpose()
     }
 }
 
@@ -75,6 +101,72 @@ impl Transaction {
     pub fn position(&self) -> Position {
         Position::commit(self.header.timeline, self.header.commit_lsn)
     }
+}
+
+/// What [`Subscription::next_unit`] gives.
+pub enum Unit<'s> {
+    /// All of it.
+    Whole(Transaction),
+    /// More than is to be held in memory at once.
+    Large(LargeTransaction<'s>),
+}
+
+/// A transaction that is read event by event. If it is dropped before its end, the rest comes next,
+/// as a transaction that is resumed.
+pub struct LargeTransaction<'s> {
+    /// What is known of it.
+    pub header: Arc<TransactionHeader>,
+    /// Whether its first events were delivered before.
+    pub resumed: bool,
+    gathered: VecDeque<Change>,
+    subscription: &'s mut Subscription,
+    over: bool,
+}
+
+impl LargeTransaction<'_> {
+    /// The next change, begin and commit left out; none after the last.
+    pub async fn next(&mut self) -> Result<Option<Change>, ClientError> {
+        if let Some(change) = self.gathered.pop_front() {
+            return Ok(Some(change));
+        }
+        if self.over {
+            return Ok(None);
+        }
+        let change = self.subscription.next_event().await?;
+        let goes_on = match &change {
+            Some(change) => change.kind()? != EventKind::Commit,
+            None => false,
+        };
+        self.over = !goes_on;
+        Ok(change.filter(|_| goes_on))
+    }
+
+    /// Tells the server that everything up to `position` is safe, also inside the transaction.
+    pub async fn acknowledge(&mut self, position: Position) -> Result<(), ClientError> {
+        self.subscription.acknowledge(position).await
+    }
+
+    /// The position of its commit.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        Position::commit(self.header.timeline, self.header.commit_lsn)
+    }
+}
+
+impl Drop for LargeTransaction<'_> {
+    fn drop(&mut self) {
+        // What was gathered and not taken is not lost.
+        while let Some(change) = self.gathered.pop_back() {
+            self.subscription.queue.push_front(change);
+        }
+    }
+}
+
+/// What gathering a transaction comes to.
+enum Gathered {
+    Nothing,
+    Whole(Transaction),
+    Large(Transaction),
 }
 
 /// A running subscription.
@@ -299,10 +391,15 @@ impl Subscription {
                 self.open = Some(Arc::new(header));
             }
             let position = position_of(&event, timeline, self.open.as_deref());
+            let session = self.session.as_ref();
+            let shape = session
+                .and_then(|session| session.shape(event.header.relation))
+                .cloned();
             let change = Change {
                 position,
                 transaction: self.open.clone(),
-                relation: self.relation(event.header.relation),
+                relation: shape.as_ref().map(|shape| Arc::clone(&shape.relation)),
+                shape,
                 bytes: events.slice(start..cursor.offset()),
             };
             if event.header.kind == EventKind::Commit {
@@ -313,15 +410,44 @@ impl Subscription {
         Ok(())
     }
 
+    /// The next transaction: whole if it fits the bound (`transaction_bytes_max`), else to be read
+    /// event by event; none once everything asked for has arrived.
+    pub async fn next_unit(&mut self) -> Result<Option<Unit<'_>>, ClientError> {
+        match self.gather().await? {
+            Gathered::Nothing => Ok(None),
+            Gathered::Whole(transaction) => Ok(Some(Unit::Whole(transaction))),
+            Gathered::Large(begun) => Ok(Some(Unit::Large(LargeTransaction {
+                header: begun.header,
+                resumed: begun.resumed,
+                gathered: begun.events.into(),
+                subscription: self,
+                over: false,
+            }))),
+        }
+    }
+
     /// The next whole transaction, gathered in memory up to a bound; none once everything asked
-    /// for has arrived. Units without a commit come as transactions with one event.
+    /// for has arrived. Units without a commit come as transactions with one event. One beyond the
+    /// bound is an error; [`Subscription::next_unit`] streams it.
     pub async fn next_transaction(&mut self) -> Result<Option<Transaction>, ClientError> {
+        match self.gather().await? {
+            Gathered::Nothing => Ok(None),
+            Gathered::Whole(transaction) => Ok(Some(transaction)),
+            Gathered::Large(begun) => Err(ClientError::TransactionTooLarge {
+                xid: begun.header.xid.0,
+                bytes_max: self.options.transaction_bytes_max,
+            }),
+        }
+    }
+
+    /// Gathers a transaction until it is whole or too large.
+    async fn gather(&mut self) -> Result<Gathered, ClientError> {
         let mut gathered: Option<Transaction> = None;
         let mut bytes = 0;
         while let Some(change) = self.next_event().await? {
-            let kind = change.event()?.header.kind;
+            let kind = change.kind()?;
             let Some(header) = change.transaction.clone() else {
-                return Ok(Some(Transaction {
+                return Ok(Gathered::Whole(Transaction {
                     header: Arc::new(standalone_header(&change)),
                     events: vec![change],
                     resumed: false,
@@ -334,19 +460,20 @@ impl Subscription {
             });
             match kind {
                 EventKind::Begin => {}
-                EventKind::Commit => return Ok(gathered),
+                EventKind::Commit => {
+                    return Ok(gathered.map_or(Gathered::Nothing, Gathered::Whole));
+                }
                 _ => {
                     bytes += change.bytes.len();
-                    if bytes > self.options.transaction_bytes_max {
-                        let bytes_max = self.options.transaction_bytes_max;
-                        let xid = transaction.header.xid.0;
-                        return Err(ClientError::TransactionTooLarge { xid, bytes_max });
-                    }
                     transaction.events.push(change);
+                    if bytes > self.options.transaction_bytes_max {
+                        return Ok(gathered.map_or(Gathered::Nothing, Gathered::Large));
+                    }
                 }
             }
         }
-        Ok(gathered)
+        // The stream was asked to end inside it.
+        Ok(gathered.map_or(Gathered::Nothing, Gathered::Whole))
     }
 
     /// Tells the server that everything up to `position` is safe; a named subscription begins

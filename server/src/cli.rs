@@ -258,6 +258,7 @@ pub(crate) struct DecodeArguments {
 pub(crate) fn start_log(arguments: &LogArguments) {
     let builder = tracing_subscriber::fmt()
         .with_max_level(arguments.log_level)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_writer(std::io::stderr);
     match arguments.log_format {
         LogFormat::Text => builder.with_target(false).init(),

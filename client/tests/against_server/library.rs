@@ -6,7 +6,7 @@ use std::time::Duration;
 use redostream_client::protocol::control::{From, Start};
 use redostream_client::protocol::wire::{Fault, FaultCode};
 use redostream_client::protocol::{Lsn, Position, TimelineId};
-use redostream_client::{ClientError, Options, Subscription};
+use redostream_client::{ClientError, Options, Subscription, Unit, Value};
 
 use crate::events::log;
 use crate::server::{Script, Server};
@@ -205,4 +205,62 @@ async fn another_server_is_tried() {
     };
     assert!(matches!(error, ClientError::Connect { .. }));
     assert_eq!(error.exit_status(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_become_structs() {
+    #[derive(serde::Deserialize)]
+    struct Row {
+        id: i64,
+    }
+    let script = Script::default();
+    let server = Server::start(script.clone()).await;
+    let mut options = Options::new([&*server.address]);
+    options.reconnect = false;
+    let mut subscription = Subscription::open(options).await.unwrap();
+    let mut rows = 0;
+    while let Some(change) = subscription.next_event().await.unwrap() {
+        let Some(row) = change.deserialize::<Row>().unwrap() else {
+            continue;
+        };
+        let (old, new) = change.rows().unwrap();
+        assert!(old.is_none());
+        assert_eq!(new.unwrap().get("id").unwrap(), Value::Int(row.id));
+        rows += 1;
+    }
+    assert_eq!(rows, script.transactions * script.rows);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_transactions_are_streamed() {
+    let script = Script::default();
+    let server = Server::start(script.clone()).await;
+    let mut options = Options::new([&*server.address]);
+    options.reconnect = false;
+    // Two rows and a bit.
+    options.transaction_bytes_max = 80;
+    let mut subscription = Subscription::open(options).await.unwrap();
+    let (mut rows, mut units, mut resumed) = (0, 0, 0);
+    while let Some(unit) = subscription.next_unit().await.unwrap() {
+        units += 1;
+        match unit {
+            Unit::Whole(whole) => {
+                rows += whole.events.len();
+                resumed += usize::from(whole.resumed);
+            }
+            Unit::Large(mut large) => {
+                resumed += usize::from(large.resumed);
+                // Every third is left in the middle; its rest is the next unit.
+                while let Some(change) = large.next().await.unwrap() {
+                    assert!(change.position < large.position());
+                    rows += 1;
+                    if units % 3 == 0 {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+    assert_eq!(rows as u64, script.transactions * script.rows);
+    assert!(resumed > 0 && units == script.transactions + resumed as u64);
 }

@@ -311,6 +311,12 @@ impl<E> Shared<E> {
         self.state.lock().look(sequence)
     }
 
+    /// How far everything is for whoever waits for the entry of this number; none if it is there.
+    pub(super) fn passed(&self, sequence: u64) -> Option<Lsn> {
+        let state = self.state.lock();
+        (sequence >= state.next).then_some(state.wal_end)
+    }
+
     /// As [`Shared::look`], but first waits up to `timeout` for the entry to be there.
     pub(super) fn wait(&self, sequence: u64, timeout: Duration) -> Look<E> {
         let mut state = self.state.lock();

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use redostream_protocol::Lsn;
+
 use super::log::{Entry, Feed, Look};
 
 /// What a reader finds.
@@ -37,6 +39,12 @@ impl<E> Reader<E> {
     #[must_use]
     pub fn sequence(&self) -> u64 {
         self.next
+    }
+
+    /// Everything that starts before this LSN has been read; none while there is a block to read.
+    #[must_use]
+    pub fn passed(&self) -> Option<Lsn> {
+        self.feed.shared.passed(self.next)
     }
 
     /// The feed that is read.

@@ -147,6 +147,10 @@ impl BlockReader for LiveReader {
     }
 
     fn released(&self) -> Lsn {
-        self.released
+        // Who stands at the feed's end has nothing to wait for, also if no block was ever given.
+        match &self.way {
+            Way::Feed(reader) => self.released.max(reader.passed().unwrap_or_default()),
+            Way::CatchUp(_) => self.released,
+        }
     }
 }

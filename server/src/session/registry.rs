@@ -34,6 +34,10 @@ pub(super) struct Session {
 }
 
 impl Session {
+    fn peer_text(&self) -> String {
+        self.peer.map(|peer| peer.to_string()).unwrap_or_default()
+    }
+
     /// Compares tokens in a time that does not depend on where they differ.
     pub(super) fn has_token(&self, token: &[u8; 32]) -> bool {
         let differing = self
@@ -118,8 +122,9 @@ impl Registry {
             Start::At(lsn) => (String::new(), lsn.to_string()),
         };
         tracing::info!(
-            name = request.name, peer = ?peer, start = %start, streams = session.streams,
-            client = request.client_version, "session opened"
+            name = request.name, peer = session.peer_text(), start = %start,
+            streams = session.streams, client = request.client_version, token = grant.token,
+            "session opened"
         );
         Ok(v1::OpenSessionReply {
             session: session.id.to_vec(),
@@ -280,7 +285,11 @@ impl Registry {
         }
         drop(inner);
         self.changed.notify_all();
-        tracing::info!(name = session.name, peer = ?session.peer, "session closed");
+        tracing::info!(
+            name = session.name,
+            peer = session.peer_text(),
+            "session closed"
+        );
     }
 
     /// Takes an acknowledgement; it must not be of what was never sent.
@@ -402,10 +411,7 @@ impl Registry {
                 let at = sent.released.max(sent.position.commit_lsn);
                 v1::Subscriber {
                     name: session.name.clone(),
-                    peer: session
-                        .peer
-                        .map(|peer| peer.to_string())
-                        .unwrap_or_default(),
+                    peer: session.peer_text(),
                     position: given(sent.position, sent.position.timeline.0 != 0),
                     acknowledged: given(acknowledged, acknowledged.timeline.0 != 0),
                     // Before anything was sent nothing is known.

@@ -9,8 +9,10 @@
 )]
 
 mod bad_input;
+mod files;
 mod live;
 mod programs;
 mod recorded;
 mod refused;
+mod resume;
 mod serve;

@@ -16,13 +16,13 @@ use tempfile::TempDir;
 use crate::programs;
 
 /// A program of ours in the background, its output in files; killed when dropped.
-struct Background {
-    child: Child,
+pub(crate) struct Background {
+    pub(crate) child: Child,
     dir: TempDir,
 }
 
 impl Background {
-    fn start(command: &mut Command) -> Self {
+    pub(crate) fn start(command: &mut Command) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let child = command
             .stdin(Stdio::null())
@@ -33,16 +33,16 @@ impl Background {
         Self { child, dir }
     }
 
-    fn printed(&self) -> Vec<u8> {
+    pub(crate) fn printed(&self) -> Vec<u8> {
         fs::read(self.dir.path().join("out")).unwrap()
     }
 
-    fn errors(&self) -> String {
+    pub(crate) fn errors(&self) -> String {
         fs::read_to_string(self.dir.path().join("err")).unwrap()
     }
 
     /// Waits until this holds of it, and fails with its errors if it ends or that takes a minute.
-    fn wait_until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
+    pub(crate) fn wait_until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
         let since = Instant::now();
         while !holds(self) {
             let ended = self.child.try_wait().unwrap();
@@ -61,7 +61,7 @@ impl Background {
     }
 
     /// Asks it to end as an operator does, and gives its exit status.
-    fn terminate(&mut self) -> Option<i32> {
+    pub(crate) fn terminate(&mut self) -> Option<i32> {
         let kill = Command::new("kill")
             .arg(self.child.id().to_string())
             .status()
