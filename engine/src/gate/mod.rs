@@ -28,7 +28,8 @@ use crate::catalog::bootstrap::readiness::{ConsistencyError, Readiness};
 use crate::catalog::{Catalog, CatalogError, CatalogSnapshot};
 use crate::decoding::merge::Tops;
 use crate::decoding::task::{Targets, TaskOutput};
-use crate::framing::chunk::{FrameError, FramedChunk, FramingRules};
+use crate::framing::chunk::{FramedChunk, FramingRules};
+use crate::framing::error::FrameError;
 use crate::framing::format::WalFormat;
 use crate::framing::partition::{Group, OrderedEntry, OrderedKind};
 use crate::framing::record::{Record, RecordError};
@@ -298,7 +299,7 @@ impl Gate {
                 return Ok(Passed::Again(self.join.expected()));
             }
         }
-        // A chunk in which no record starts says no more of its end than that it goes on.
+        // A chunk that only goes on with a record ends before that record does.
         let end = chunk.next.max(self.join.expected());
         self.note_transactions(&mut passage, end)?;
         self.cut(&mut passage, u32::MAX, end)?;
