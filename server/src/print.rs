@@ -187,6 +187,10 @@ impl<W: Write> Printer<W> {
             }
             match &mut self.renderer {
                 Renderer::TestDecoding(renderer) => {
+                    if is_standalone(&event) {
+                        // Its database says what encoding its text has.
+                        renderer.set_transaction(&standalone_header(&event, block));
+                    }
                     renderer
                         .event(&event, &self.known, &mut self.buffer)
                         .map_err(output)?;

@@ -19,7 +19,7 @@ use super::page::{FIRST_IS_CONTRECORD, LONG_HEADER_BYTES, PageError, PageHeader,
 use super::partition::Place;
 use super::record::RECORD_HEADER_BYTES;
 use crate::catalog::tracked::TrackedFiles;
-use crate::limits::{RECORD_BYTES_MAX, WAL_PAGE_BYTES};
+use crate::limits::{CHUNK_BYTES_MAX, RECORD_BYTES_MAX, WAL_PAGE_BYTES};
 
 pub(super) const PAGE: u64 = WAL_PAGE_BYTES as u64;
 
@@ -105,6 +105,13 @@ impl<'a> Framer<'a> {
         } else {
             self.position
         };
+        if self.chunk.side.len() > CHUNK_BYTES_MAX {
+            // The last record ran on far behind the chunk. It lies in `side` as a whole, so its
+            // pages are let go: a large value is not in memory twice more than it must be.
+            let start = self.chunk.last.0.saturating_sub(self.chunk.base.0) as usize;
+            self.chunk.bytes.truncate(start);
+            self.chunk.bytes.shrink_to_fit();
+        }
         self.chunk
     }
 

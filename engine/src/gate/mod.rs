@@ -271,6 +271,12 @@ impl Gate {
         if self.catalog.tracked().generation() != generation {
             return Ok(Passed::Again(self.join.expected()));
         }
+        if chunk.first.is_none() {
+            // No record starts here: all of it belongs to one that began in an earlier chunk, and
+            // the log has been taken up to that one's end already.
+            self.join.passed(chunk);
+            return Ok(Passed::Whole);
+        }
         let tops = Tops::of(&chunk.groups, |group| match group.top {
             Xid::INVALID => self.transactions.top_of(group.xid),
             top => top,
