@@ -4,11 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use redostream_engine::assembly::Assembler;
 use redostream_engine::catalog::Catalog;
 use redostream_engine::error::EngineError;
 use redostream_engine::feed::block::Block;
-use redostream_engine::gate::Gate;
 use redostream_engine::pipeline::{self, Counters, PipelineOptions, Sink, StopToken};
 use redostream_protocol::ddl::TableShape;
 use redostream_protocol::render::push_table_json;
@@ -70,44 +68,33 @@ fn internal(error: &dyn ToString) -> Fault {
 
 /// The catalog after all commits that start before `at`.
 fn catalog_at(live: &Arc<Live>, at: Lsn) -> Result<Catalog, Fault> {
-    let points = live
-        .restart_points
-        .list()
-        .map_err(|error| internal(&error))?;
-    let Some(from) = points.into_iter().rev().find(|from| *from <= at) else {
+    let heads = live.restart_points.heads();
+    let Some(head) = heads.into_iter().rev().find(|head| head.next <= at) else {
         let message = format!("no restart point at or before {at} is left");
         let mut fault = Fault::new(FaultCode::PositionTooOld, message);
         fault.oldest = *live.ready.borrow();
         return Err(fault);
     };
-    let stored = live
-        .restart_points
-        .read(from)
-        .map_err(|error| internal(&error))?;
-    let setting = &live.setting;
-    let gate = Gate::restore(
-        stored.gate,
-        setting.format,
-        // Nothing commits there: rows are dropped as they come.
-        setting.selection(Lsn::MAX),
-        setting.timeline_at(),
-        setting.segment_bytes,
-    );
+    let from = head.next;
+    let stored = live.restart_points.read(from);
+    let stored = stored.map_err(|error| internal(&error))?;
     let name = format!("describe-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-    let store = setting
-        .assembler_store(&name)
+    // Nothing commits that late: rows are dropped as they come.
+    let (gate, assembler) = live
+        .stages(stored, Lsn::MAX, &name)
         .map_err(|error| internal(&error))?;
     let options = PipelineOptions {
         decoders: 1,
         partitions: 1,
         chunk_bytes: redostream_engine::limits::CHUNK_BYTES,
         end: at,
+        restart_points: pipeline::RestartRequest::default(),
     };
     tracing::debug!(%from, %at, "going over the log for a structure");
     let (result, gate) = pipeline::run(
-        &*setting.source,
+        &*live.setting.source,
         gate,
-        Assembler::new(setting.memory_bytes, store),
+        assembler,
         &options,
         &mut Nowhere,
         &Counters::default(),
