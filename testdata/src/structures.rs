@@ -7,7 +7,7 @@ with r as (select c.*, quote_ident(n.nspname) || '.' || quote_ident(c.relname) a
   where c.oid >= 16384 and c.relkind in ('r', 'p', 'v', 'm', 'f') and c.relrewrite = 0),
 lines as (
 select 'answer~yes' as line
-union all select 'table ' || t || '~' || relkind || relpersistence || relreplident from r
+union all select 'table ' || t || '~' || relkind::text || relpersistence::text || relreplident::text from r
 union all select 'key ' || t || '~' || pg_get_partkeydef(oid) from r where relkind = 'p'
 union all select 'bound ' || t || '~' || pg_get_expr(relpartbound, oid) from r where relispartition
 union all select 'parents ' || t || '~' || string_agg(quote_ident(n.nspname) || '.' || quote_ident(p.relname), ',' order by i.inhseqno)

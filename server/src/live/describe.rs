@@ -69,25 +69,20 @@ fn internal(error: &dyn ToString) -> Fault {
 /// The catalog after all commits that start before `at`.
 fn catalog_at(live: &Arc<Live>, at: Lsn) -> Result<Catalog, Fault> {
     let heads = live.restart_points.heads();
-    let Some(from) = heads
-        .iter()
-        .rev()
-        .map(|head| head.next)
-        .find(|from| *from <= at)
-    else {
+    let Some(head) = heads.into_iter().rev().find(|head| head.next <= at) else {
         let message = format!("no restart point at or before {at} is left");
         let mut fault = Fault::new(FaultCode::PositionTooOld, message);
         fault.oldest = *live.ready.borrow();
         return Err(fault);
     };
+    let from = head.next;
     let stored = live.restart_points.read(from);
     let stored = stored.map_err(|error| internal(&error))?;
     let name = format!("describe-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-    // Nothing commits as late as that: rows are dropped as they come.
+    // Nothing commits that late: rows are dropped as they come.
     let (gate, assembler) = live
         .stages(stored, Lsn::MAX, &name)
         .map_err(|error| internal(&error))?;
-    let setting = &live.setting;
     let options = PipelineOptions {
         decoders: 1,
         partitions: 1,
@@ -97,7 +92,7 @@ fn catalog_at(live: &Arc<Live>, at: Lsn) -> Result<Catalog, Fault> {
     };
     tracing::debug!(%from, %at, "going over the log for a structure");
     let (result, gate) = pipeline::run(
-        &*setting.source,
+        &*live.setting.source,
         gate,
         assembler,
         &options,

@@ -253,7 +253,7 @@ fn source_statements() -> Vec<String> {
 /// Every table's rows, as text.
 const ROWS: &str = "select coalesce(string_agg(t || ': ' || coalesce(rows, ''), E'\\n' order by t), '') from (
     select c.oid::regclass::text as t, (xpath('/row/x/text()', query_to_xml('select string_agg(r, '','' order by r) as x
-    from (select row_to_json(t)::text as r from only ' || c.oid::regclass || ' t) as x', false, true, '')))[1]::text as rows
+    from (select row_to_json(whole_row)::text as r from only ' || c.oid::regclass || ' whole_row) as x', false, true, '')))[1]::text as rows
     from pg_class c where c.oid >= 16384 and c.relkind = 'r') as all_rows;";
 
 fn run(major: u32) {
