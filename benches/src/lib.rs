@@ -89,6 +89,7 @@ impl Recording {
             partitions: 0,
             chunk_bytes: redostream_engine::limits::CHUNK_BYTES,
             end: self.end,
+            restart_points: pipeline::RestartRequest::default(),
         };
         let counters = Counters::default();
         let stop = StopToken::default();

@@ -26,7 +26,7 @@ use parking_lot::{Condvar, Mutex};
 use redostream_protocol::Lsn;
 
 use crate::assembly::part::Part;
-use crate::assembly::{Assembler, AssemblerState, Output, SpilledCopy};
+use crate::assembly::{Assembler, AssemblerState, AssemblyError, Output, SpilledCopy};
 use crate::catalog::CurrentCatalog;
 use crate::catalog::tracked::TrackedFiles;
 use crate::decoding::merge::merge;
@@ -47,6 +47,11 @@ const IDLE: Duration = Duration::from_millis(50);
 /// rather than a write that is still under way.
 const TORN_GRACE: Duration = Duration::from_secs(5);
 
+/// How long the pipeline waits for room when rows of open transactions cannot be spilled, and how
+/// often it tries.
+const ROOM_WAIT: Duration = Duration::from_secs(60);
+const ROOM_STEP: Duration = Duration::from_millis(500);
+
 /// How a pipeline runs.
 #[derive(Clone, Debug)]
 pub struct PipelineOptions {
@@ -58,6 +63,23 @@ pub struct PipelineOptions {
     pub chunk_bytes: usize,
     /// First LSN that is not wanted; [`Lsn::MAX`] for never.
     pub end: Lsn,
+    /// How restart points are asked for.
+    pub restart_points: RestartRequest,
+}
+
+/// Asks a pipeline for a restart point: it is taken before the next chunk, once C is reached.
+#[derive(Clone, Debug, Default)]
+pub struct RestartRequest(Arc<AtomicBool>);
+
+impl RestartRequest {
+    /// Asks for one.
+    pub fn ask(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn take(&self) -> bool {
+        self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::AcqRel)
+    }
 }
 
 /// Who takes what the pipeline releases. Called on the ordered step, in order.
@@ -101,6 +123,18 @@ pub struct Counters {
     pub released_lsn: AtomicU64,
     /// The catalogs as they are now, for whoever asks.
     pub catalog: CurrentCatalog,
+    /// Transactions that have rows and have not ended.
+    pub open_transactions: AtomicU64,
+    /// Bytes of memory that these take.
+    pub open_bytes: AtomicU64,
+    /// Bytes ever spilled.
+    pub spilled_bytes: AtomicU64,
+    /// What keeps the pipeline from going on, or C from being reached, in words.
+    pub waits_for: Mutex<Option<String>>,
+    /// Nanoseconds for which workers waited for WAL.
+    pub wal_wait_ns: AtomicU64,
+    /// Nanoseconds for which workers waited for other workers.
+    pub work_wait_ns: AtomicU64,
     /// Nanoseconds spent, by stage: source, framing, gate, decoding, assembly with output.
     pub busy_ns: [AtomicU64; 5],
 }
@@ -155,6 +189,7 @@ pub fn run(
         rules,
         window: (CHUNKS_PER_DECODER * workers) as u64,
         end: options.end,
+        restart_points: &options.restart_points,
         counters,
         stop,
         pool: BufferPool::new(POOLED_BUFFERS_MAX),
@@ -208,6 +243,7 @@ struct Shared<'a> {
     rules: FramingRules,
     window: u64,
     end: Lsn,
+    restart_points: &'a RestartRequest,
     counters: &'a Counters,
     stop: &'a StopToken,
     pool: BufferPool,
@@ -326,6 +362,10 @@ impl<'a> Shared<'a> {
     }
 }
 
+fn waited(counter: &AtomicU64, since: Instant) {
+    counter.fetch_add(since.elapsed().as_nanos() as u64, Ordering::Relaxed);
+}
+
 /// One worker thread.
 struct Worker<'s, 'a> {
     shared: &'s Shared<'a>,
@@ -376,11 +416,15 @@ impl<'s, 'a> Worker<'s, 'a> {
         match self.plan()? {
             (Planned::Chunk(plan), tracked) => self.frame(plan, &tracked),
             (Planned::Wait(beyond), _) => {
+                let since = Instant::now();
                 self.shared.source.wait(beyond, IDLE);
+                waited(&self.shared.counters.wal_wait_ns, since);
                 Ok(())
             }
             (Planned::Busy | Planned::End, _) => {
+                let since = Instant::now();
                 self.idle();
+                waited(&self.shared.counters.work_wait_ns, since);
                 Ok(())
             }
         }
@@ -597,10 +641,16 @@ impl<'s, 'a> Worker<'s, 'a> {
             self.bad_seam(step, plan, seam);
             return Ok(());
         }
+        if self.shared.restart_points.take() {
+            step.gate.want_checkpoint();
+        }
         let before = step.gate.expected();
         let mut parts = Vec::new();
         let passed = step.gate.push(&chunk, generation, &mut parts);
         let expected = step.gate.expected();
+        if !step.ready_told {
+            *self.shared.counters.waits_for.lock() = step.gate.waits_for();
+        }
         self.shared.states.lock().extend(step.gate.take_states());
         self.shared.expected.store(expected.0, Ordering::Release);
         self.shared
@@ -858,12 +908,47 @@ impl<'s, 'a> Worker<'s, 'a> {
         }
     }
 
+    /// The assembler's next output; waits while there is no room for rows.
+    fn next_output(&self, assembler: &mut Assembler) -> Result<Option<Output>, EngineError> {
+        let mut full_since = None;
+        loop {
+            match assembler.next_output() {
+                Err(error) if error.is_retryable() => {
+                    self.wait_for_room(*full_since.get_or_insert_with(Instant::now), error)?;
+                }
+                Err(error) => return Err(error.into()),
+                Ok(output) => {
+                    if full_since.is_some() {
+                        tracing::info!("there is room again; decoding goes on");
+                        *self.shared.counters.waits_for.lock() = None;
+                    }
+                    return Ok(output);
+                }
+            }
+        }
+    }
+
+    /// There is no room for rows: says so, and lets some time pass before it is tried again.
+    fn wait_for_room(&self, since: Instant, error: AssemblyError) -> Result<(), EngineError> {
+        if since.elapsed() >= ROOM_WAIT || self.shared.stop.is_stopped() {
+            return Err(error.into());
+        }
+        let mut waits_for = self.shared.counters.waits_for.lock();
+        if waits_for.is_none() {
+            tracing::error!(%error, "decoding waits for room");
+        }
+        *waits_for = Some(error.to_string());
+        drop(waits_for);
+        std::thread::sleep(ROOM_STEP);
+        Ok(())
+    }
+
     fn assemble(&self, step: &mut AssemblyStep<'_>, decoded: Decoded) -> Result<(), EngineError> {
         let AssemblyStep {
             assembler, sink, ..
         } = step;
         assembler.push(decoded.part)?;
-        while let Some(output) = assembler.next_output()? {
+        while let Some(output) = self.next_output(assembler)? {
             match output {
                 Output::Block(block) => {
                     let counters = self.shared.counters;
@@ -887,6 +972,14 @@ impl<'s, 'a> Worker<'s, 'a> {
                     }
                 }
             }
+        }
+        let (counted, counters) = (assembler.counters(), self.shared.counters);
+        for (counter, value) in [
+            (&counters.open_transactions, counted.open_transactions),
+            (&counters.open_bytes, counted.open_bytes),
+            (&counters.spilled_bytes, counted.spilled_bytes_total),
+        ] {
+            counter.store(value, Ordering::Relaxed);
         }
         if let Some(ready) = decoded.ready {
             sink.ready(ready);
