@@ -257,11 +257,7 @@ fn one_way(
         let mut due = Instant::now();
         let mut free = Instant::now();
         let mut buffer = vec![0; PACKET_BYTES];
-        loop {
-            let read = match from.read(&mut buffer) {
-                Ok(read @ 1..) => read,
-                _ => break,
-            };
+        while let Ok(read @ 1..) = from.read(&mut buffer) {
             let Some(late) = treat(&mut buffer[..read]) else {
                 let _ = from.shutdown(Shutdown::Both);
                 break;

@@ -73,10 +73,13 @@ impl LiveProvider {
         given
     }
 
-    /// The databases that are served.
-    fn databases(&self) -> Option<Vec<Database>> {
+    /// The databases that are served, as of `current`.
+    fn served(&self, current: &CatalogSnapshot) -> Option<Vec<Database>> {
         let served = &self.0.setting.databases;
-        let mut known = self.current()?.databases().ok()?;
+        let known = current.databases().inspect_err(
+            |error| tracing::warn!(%error, "the databases cannot be read from the catalogs"),
+        );
+        let mut known = known.ok()?;
         known.retain(|database| {
             let name = database.name.lossy();
             served.is_empty() || served.iter().any(|served| *served == name)
@@ -218,15 +221,18 @@ impl StreamProvider for LiveProvider {
     }
 
     fn database_exists(&self, name: &str) -> bool {
-        self.databases().is_none_or(|known| {
-            known
-                .iter()
-                .any(|database| database.name.as_bytes() == name.as_bytes())
+        let known = self.current().and_then(|current| self.served(&current));
+        known.is_none_or(|known| {
+            let mut names = known.iter().map(|database| &database.name);
+            names.any(|known| known.as_bytes() == name.as_bytes())
         })
     }
 
     fn table_exists(&self, databases: &[String], schema: Option<&str>, table: &str) -> bool {
-        let (Some(current), Some(known)) = (self.current(), self.databases()) else {
+        let Some(current) = self.current() else {
+            return true;
+        };
+        let Some(known) = self.served(&current) else {
             return true;
         };
         let wanted = |database: &Database| {

@@ -325,7 +325,8 @@ fn names_of_nothing_are_refused() {
         let ended = run(words);
         match told {
             Some(name) => {
-                assert_eq!(ended.status, Some(2), "{words:?}: {}", ended.errors);
+                let said = server.process.errors();
+                assert_eq!(ended.status, Some(2), "{words:?}: {}\n{said}", ended.errors);
                 assert!(ended.errors.contains(name), "{}", ended.errors);
             }
             None => assert_eq!(ended.status, Some(0), "{words:?}: {}", ended.errors),
