@@ -86,7 +86,7 @@ fn decoding(criterion: &mut Criterion) {
     ]
     .concat();
     let wide = (0..60_i32).flat_map(i32::to_le_bytes).collect::<Vec<u8>>();
-    let families: [(&str, Vec<(i16, u8)>, Vec<u8>); 5] = [
+    let families = [
         ("2 int4", vec![(4, 4); 2], vec![0; 8]),
         ("60 int4", vec![(4, 4); 60], wide),
         ("4 short texts", vec![(-1, 4); 4], text(11).repeat(4)),
