@@ -50,11 +50,11 @@ fn framing(criterion: &mut Criterion) {
         ),
         (
             "ignored index records",
-            log_of(|log, _| log.push(11, 0, 700, &[0; 40])),
+            log_of(|log, _| log.push_main(11, 700, &[0; 40])),
         ),
         (
             "page images",
-            log_of(|log, _| log.push(11, 0, 700, &[1; 8200])),
+            log_of(|log, _| log.push_main(11, 700, &[1; 8200])),
         ),
     ];
     for (name, log) in &logs {
@@ -205,18 +205,10 @@ fn open_transactions(criterion: &mut Criterion) {
         let (mut assembler, _directory) = assembler();
         let mut shape = Transactions::new(400, 4, 0);
         for _ in 0..open.div_ceil(1000) {
-            let mut others = Transactions {
-                per_part: open.min(1000),
-                rows: 2,
-                ..shape
-            };
-            assemble(&mut assembler, vec![others.part(false)]);
-            shape = Transactions {
-                per_part: 400,
-                rows: 4,
-                ..others
-            };
+            (shape.per_part, shape.rows) = (open.min(1000), 2);
+            assemble(&mut assembler, vec![shape.part(false)]);
         }
+        (shape.per_part, shape.rows) = (400, 4);
         group.throughput(Throughput::Elements(400));
         group.bench_function(BenchmarkId::from_parameter(open), |bencher| {
             bencher.iter_batched(

@@ -54,6 +54,9 @@ const IDLE: Duration = Duration::from_millis(50);
 /// rather than a write that is still under way.
 const TORN_GRACE: Duration = Duration::from_secs(5);
 
+/// How often what lies behind the end of the log is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// How a pipeline runs.
 #[derive(Clone, Debug)]
 pub struct PipelineOptions {
@@ -176,6 +179,7 @@ pub fn run(
             next_chunk: 0,
             next_part: 0,
             torn: None,
+            looked: None,
             ready_told: false,
         }),
         assembly: Mutex::new(AssemblyStep {
@@ -249,6 +253,8 @@ struct GateStep {
     next_part: u64,
     /// Since when the log ends at this LSN though a later page is in its place.
     torn: Option<(Lsn, Instant)>,
+    /// Where and when nothing was found behind the log's end, up to where.
+    looked: Option<(Lsn, Lsn, Instant)>,
     ready_told: bool,
 }
 
