@@ -159,6 +159,7 @@ impl Log {
             partitions: settings.partitions,
             chunk_bytes: settings.chunk_bytes,
             end: self.end,
+            restart_points: pipeline::RestartRequest::default(),
         };
         let counters = Counters::default();
         let stop = StopToken::default();

@@ -50,6 +50,14 @@ pub enum EngineError {
     /// Assembly stopped.
     #[error(transparent)]
     Assembly(#[from] AssemblyError),
+    /// The cluster's history was left where decoding had been already. Go back to before it.
+    #[error(
+        "the cluster's history was left at {at}, and there is no restart point at or before it; begin again with an empty state directory"
+    )]
+    Forked {
+        /// Where it was left.
+        at: Lsn,
+    },
     /// Whoever takes the output no longer does.
     #[error("the output is closed: {0}")]
     Output(String),

@@ -54,6 +54,11 @@ const IDLE: Duration = Duration::from_millis(50);
 /// rather than a write that is still under way.
 const TORN_GRACE: Duration = Duration::from_secs(5);
 
+/// How long the pipeline waits for room when rows of open transactions cannot be spilled, and how
+/// often it tries.
+const ROOM_WAIT: Duration = Duration::from_secs(60);
+const ROOM_STEP: Duration = Duration::from_millis(500);
+
 /// How often what lies behind the end of the log is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -69,6 +74,23 @@ pub struct PipelineOptions {
     pub chunk_bytes: usize,
     /// First LSN that is not wanted; [`Lsn::MAX`] for never.
     pub end: Lsn,
+    /// How restart points are asked for.
+    pub restart_points: RestartRequest,
+}
+
+/// Asks a pipeline for a restart point: it is taken before the next chunk, once C is reached.
+#[derive(Clone, Debug, Default)]
+pub struct RestartRequest(Arc<AtomicBool>);
+
+impl RestartRequest {
+    /// Asks for one.
+    pub fn ask(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn take(&self) -> bool {
+        self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::AcqRel)
+    }
 }
 
 /// Who takes what the pipeline releases. Called on the ordered step, in order.
@@ -110,6 +132,18 @@ pub struct Counters {
     pub decoded_lsn: AtomicU64,
     /// LSN up to which everything was released.
     pub released_lsn: AtomicU64,
+    /// Transactions that have rows and have not ended.
+    pub open_transactions: AtomicU64,
+    /// Bytes of memory that these take.
+    pub open_bytes: AtomicU64,
+    /// Bytes ever spilled.
+    pub spilled_bytes: AtomicU64,
+    /// What keeps the pipeline from going on, or C from being reached, in words.
+    pub waits_for: Mutex<Option<String>>,
+    /// Nanoseconds for which workers waited for WAL.
+    pub wal_wait_ns: AtomicU64,
+    /// Nanoseconds for which workers waited for other workers.
+    pub work_wait_ns: AtomicU64,
     /// Nanoseconds spent, by stage: source, framing, gate, decoding, assembly with output.
     pub busy_ns: [AtomicU64; 5],
 }
@@ -159,6 +193,7 @@ pub fn run(
         rules,
         window: (CHUNKS_PER_DECODER * workers) as u64,
         end: options.end,
+        restart_points: &options.restart_points,
         counters,
         stop,
         pool: BufferPool::new(POOLED_BUFFERS_MAX),
@@ -211,6 +246,7 @@ struct Shared<'a> {
     rules: FramingRules,
     window: u64,
     end: Lsn,
+    restart_points: &'a RestartRequest,
     counters: &'a Counters,
     stop: &'a StopToken,
     pool: BufferPool,

@@ -27,7 +27,9 @@ pub(crate) enum Command {
     /// Replay recorded WAL, serve it on loopback, subscribe to it, show what goes by.
     Demo(DemoArguments),
     /// Serve the changes of a cluster, beside one of its standbys.
-    Serve(ServeArguments),
+    Serve(Box<ServeArguments>),
+    /// Say what is wrong with a data directory and its upstream, before anything is started.
+    Check(CheckArguments),
     /// Drop the replication slot of a server that is no longer wanted.
     Decommission(DecommissionArguments),
     /// Make a bearer token: prints it, and the section for the configuration that lets it in.
@@ -134,9 +136,52 @@ pub(crate) struct AccessArguments {
     pub(crate) token: Vec<crate::access::TokenEntry>,
 }
 
+/// Form of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shape {
+    /// For people.
+    Text,
+    /// One JSON value.
+    Json,
+}
+
+/// `check`.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub(crate) struct CheckArguments {
+    /// Configuration file of the server, as for `serve`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Data directory, as for `serve`.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) pgdata: PathBuf,
+    /// Where WAL is streamed from, as libpq has it.
+    #[arg(long, value_name = "CONNINFO")]
+    pub(crate) upstream: Option<String>,
+    /// Physical replication slot.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) slot: Option<String>,
+    /// Directory for restart points and subscriptions.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
+    /// WAL archive directory.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) archive: Option<PathBuf>,
+    /// Command that fetches a WAL file.
+    #[arg(long, value_name = "CMD")]
+    pub(crate) restore_command: Option<String>,
+    /// Form of the answer.
+    #[arg(long, value_enum, default_value_t = Shape::Text)]
+    pub(crate) format: Shape,
+}
+
 /// `serve`.
 #[derive(Debug, Args)]
+#[command(args_override_self = true)]
 pub(crate) struct ServeArguments {
+    /// Configuration file: TOML whose keys are these flags, with _ for -. Flags win.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// Data directory of a standby (or primary) of the cluster, readable by this process.
     #[arg(long, value_name = "DIR")]
     pub(crate) pgdata: PathBuf,
@@ -170,7 +215,28 @@ pub(crate) struct ServeArguments {
     /// Decoder threads. Default: the machine's cores.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) decoders: usize,
-    /// Redo kept in memory, and as much of decoded changes.
+    /// Address of Prometheus metrics, at /metrics. Default: none.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) metrics: Option<std::net::SocketAddr>,
+    /// Command that fetches a WAL file, as restore_command: %f is the file, %p where to put it.
+    #[arg(long, value_name = "CMD")]
+    pub(crate) restore_command: Option<String>,
+    /// Most bytes of restart points; the last two always stay.
+    #[arg(long, value_name = "SIZE", value_parser = size::parse, default_value = "16GiB")]
+    pub(crate) state_max: u64,
+    /// WAL after which the state is saved; at the latest after 30 s.
+    #[arg(long, value_name = "SIZE", value_parser = size::parse, default_value_t = crate::live::RESTART_POINT_BYTES, hide_default_value = true, hide = true)]
+    pub(crate) restart_point_wal: u64,
+    /// WAL kept for subscribers to come, by the slot.
+    #[arg(long, value_name = "SIZE", value_parser = size::parse, default_value = "1GiB")]
+    pub(crate) retain: u64,
+    /// Most WAL kept for named subscribers that do not come. Default: no bound.
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    pub(crate) max_retained_wal: Option<u64>,
+    /// Decoded changes kept in memory for subscribers; who is behind them decodes for itself.
+    #[arg(long, value_name = "SIZE", value_parser = size::parse, default_value = "64MiB")]
+    pub(crate) feed: u64,
+    /// Redo kept in memory; at least 1 MiB.
     #[arg(long, value_name = "SIZE", value_parser = size::parse, default_value = "64MiB")]
     pub(crate) buffer: u64,
     /// Memory for open transactions; beyond it they go to files.

@@ -57,6 +57,7 @@ pub(crate) fn run(arguments: &DecodeArguments) -> Result<(), Failure> {
         partitions: arguments.partitions,
         chunk_bytes: usize::try_from(arguments.chunk).unwrap_or(usize::MAX),
         end: arguments.end.unwrap_or(Lsn::MAX),
+        restart_points: pipeline::RestartRequest::default(),
     };
     let since = Instant::now();
     let (result, gate) = pipeline::run(

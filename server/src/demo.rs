@@ -15,13 +15,16 @@ use redostream_client::{Compression, Options, Subscription, Totals, Transaction}
 use redostream_engine::catalog::Catalog;
 use redostream_engine::catalog::bootstrap::{self, DataDirectory};
 use redostream_engine::gate::Gate;
-use redostream_engine::source::{FileSource, FileSourceOptions, SegmentSize, TimelineChoice};
+use redostream_engine::source::{
+    FileSource, FileSourceOptions, SegmentSize, TimelineChoice, Upstream,
+};
 use redostream_protocol::Lsn;
 use tokio::net::TcpListener;
 
 use crate::cli::DemoArguments;
 use crate::exit::Failure;
-use crate::live::{Live, LiveProvider, Setting};
+use crate::live::{Begin, Live, LiveProvider, RESTART_POINT_BYTES, Setting};
+use crate::restart_point::RestartPoints;
 use crate::session::{FileStore, Listeners, SessionOptions, SessionServer};
 
 const BASE: &[u8] = include_bytes!("../../testdata/recorded/15/base.tar.zst");
@@ -74,8 +77,8 @@ async fn demo(arguments: &DemoArguments) -> Result<(), Failure> {
     unpack(BASE, &scratch.0.join("base"))?;
     unpack(WAL, &scratch.0.join("wal"))?;
     restore_lengths(&scratch.0.join("wal"), facts.segment_bytes)?;
-    let (setting, catalog, gate) = prepare(arguments, &scratch.0, &facts.database)?;
-    let live = Arc::new(Live::new(setting, catalog));
+    let (setting, points, begin) = prepare(arguments, &scratch.0, &facts.database)?;
+    let live = Arc::new(Live::new(setting, points, &begin));
     let listener = || TcpListener::bind(("127.0.0.1", 0));
     let listeners = Listeners {
         control: listener().await.map_err(runtime)?,
@@ -94,7 +97,7 @@ async fn demo(arguments: &DemoArguments) -> Result<(), Failure> {
     let since = Instant::now();
     let pipeline = {
         let live = Arc::clone(&live);
-        tokio::task::spawn_blocking(move || live.run(gate))
+        tokio::task::spawn_blocking(move || live.run(begin))
     };
     let totals = tokio::select! {
         totals = subscribe(arguments, &server, end) => totals?,
@@ -112,7 +115,7 @@ fn prepare(
     arguments: &DemoArguments,
     scratch: &Path,
     database: &str,
-) -> Result<(Setting, redostream_engine::catalog::RelationRegistry, Gate), Failure> {
+) -> Result<(Setting, RestartPoints, Begin), Failure> {
     let directory = DataDirectory::open(&scratch.join("base")).map_err(runtime)?;
     let mut catalog = Catalog::new(directory.format());
     let loaded = bootstrap::load(&directory, None, &mut catalog).map_err(runtime)?;
@@ -133,20 +136,26 @@ fn prepare(
     let source = FileSource::open(options, choice).map_err(runtime)?;
     let state = scratch.join("state");
     fs::create_dir_all(&state).map_err(runtime)?;
+    let databases = vec![database.to_owned()];
+    let points = RestartPoints::open(&state, loaded.system_identifier, &databases, u64::MAX)
+        .map_err(runtime)?;
+    let upstream = Arc::new(Upstream::new((*source.history()).clone()));
     let setting = Setting {
         system_identifier: loaded.system_identifier,
         format: directory.format(),
         segment_bytes: loaded.segment_bytes,
         source: Arc::new(source),
-        databases: vec![database.to_owned()],
+        databases,
         state,
         decoders: arguments.decoders,
         memory_bytes: 256 << 20,
         spill_bytes: 1 << 30,
         feed_bytes: 256 << 20,
+        restart_point_bytes: RESTART_POINT_BYTES,
+        upstream,
+        source_metrics: Arc::default(),
         received: None,
     };
-    let relations = catalog.registry().clone();
     let gate = Gate::new(
         catalog,
         loaded.readiness(),
@@ -156,7 +165,7 @@ fn prepare(
         loaded.segment_bytes,
         loaded.redo,
     );
-    Ok((setting, relations, gate))
+    Ok((setting, points, Begin::Fresh(Box::new(gate))))
 }
 
 async fn subscribe(arguments: &DemoArguments, server: &str, end: Lsn) -> Result<Totals, Failure> {

@@ -6,30 +6,21 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redostream_engine::catalog::Catalog;
-use redostream_engine::catalog::bootstrap::{self, Bootstrap, BootstrapError, DataDirectory};
-use redostream_engine::gate::Gate;
-use redostream_engine::source::{
-    FileSource, FileSourceOptions, RedoBuffer, SegmentSize, Source, SourceMetrics, SwitchingSource,
-    TimelineChoice, Upstream,
-};
-use redostream_protocol::Lsn;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::access::Access;
 use crate::cli::{DecommissionArguments, ServeArguments};
 use crate::exit::Failure;
-use crate::live::{Live, LiveProvider, Setting};
+use crate::live::{Live, LiveProvider};
+use crate::metrics;
 use crate::session::{FileStore, Listeners, SessionOptions, SessionServer};
-use crate::upstream::{
-    Connection, Conninfo, Purpose, Receiver, ReceiverOptions, SystemIdentity, UpstreamError,
-};
+use crate::start::{Started, start};
+use crate::upkeep::Upkeep;
+use crate::upstream::{Connection, Conninfo, Purpose, UpstreamError};
 
 /// How long clients get to take their last frames.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// How often the copy of the catalog is tried when its WAL is not at hand yet.
-const LOAD_ATTEMPTS: u32 = 30;
 
 /// Runs the command.
 pub(crate) fn run(arguments: &ServeArguments) -> Result<(), Failure> {
@@ -76,60 +67,30 @@ async fn serve(arguments: &ServeArguments) -> Result<(), Failure> {
     let control = listen(arguments.listen).await?;
     let data_address = arguments.data_address();
     let data = listen(data_address).await?;
-    let directory = DataDirectory::open(&arguments.pgdata).map_err(runtime)?;
-    let prepared = prepare(arguments, directory).await?;
-    let Prepared {
-        catalog,
-        directory,
-        loaded,
-        source,
-        receiver,
-    } = prepared;
-    let relations = catalog.registry().clone();
-    let setting = Setting {
-        system_identifier: loaded.system_identifier,
-        format: directory.format(),
-        segment_bytes: loaded.segment_bytes,
-        source,
-        databases: arguments.database.clone(),
-        state: arguments.state.clone(),
-        decoders: arguments.decoders,
-        memory_bytes: usize::try_from(arguments.memory).unwrap_or(usize::MAX),
-        spill_bytes: arguments.spill_max,
-        feed_bytes: arguments.buffer,
-        received: receiver.as_ref().map(Receiver::state),
+    let metrics = match arguments.metrics {
+        Some(address) => Some(listen(address).await?),
+        None => None,
     };
-    let gate = Gate::new(
-        catalog,
-        loaded.readiness(),
-        directory.format(),
-        setting.selection(Lsn::INVALID),
-        setting.timeline_at(),
-        loaded.segment_bytes,
-        loaded.redo,
-    );
-    run_live(
-        arguments,
-        setting,
-        relations,
-        gate,
-        receiver,
-        Listeners { control, data },
-        access,
-    )
-    .await
+    let started = start(arguments).await?;
+    let listeners = Listeners { control, data };
+    run_live(arguments, started, listeners, metrics, access).await
 }
 
 async fn run_live(
     arguments: &ServeArguments,
-    setting: Setting,
-    relations: redostream_engine::catalog::RelationRegistry,
-    gate: Gate,
-    receiver: Option<Receiver>,
+    started: Started,
     listeners: Listeners,
+    metrics_listener: Option<TcpListener>,
     access: Access,
 ) -> Result<(), Failure> {
-    let live = Arc::new(Live::new(setting, relations));
+    let Started {
+        setting,
+        begin,
+        points,
+        receiver,
+        files,
+    } = started;
+    let live = Arc::new(Live::new(setting, points, &begin));
     let store = FileStore::open(arguments.state.join("subscriptions")).map_err(runtime)?;
     let provider = Arc::new(LiveProvider(Arc::clone(&live)));
     let options = SessionOptions {
@@ -148,11 +109,23 @@ async fn run_live(
         "listening"
     );
     let (shutdown, stopped) = watch::channel(false);
-    let receiving = receiver.map(|receiver| tokio::spawn(receiver.run(stopped)));
+    let receiving = receiver.map(|receiver| tokio::spawn(receiver.run(stopped.clone())));
     let pipeline = {
         let live = Arc::clone(&live);
-        tokio::task::spawn_blocking(move || live.run(gate))
+        tokio::task::spawn_blocking(move || live.run(begin))
     };
+    let upkeep = Upkeep {
+        live: Arc::clone(&live),
+        registry: sessions.registry(),
+        files,
+        retain_bytes: arguments.retain,
+        max_retained_bytes: arguments.max_retained_wal,
+    };
+    tokio::task::spawn_blocking(move || upkeep.run());
+    if let Some(listener) = metrics_listener {
+        let (live, registry) = (Arc::clone(&live), sessions.registry());
+        tokio::spawn(metrics::serve(listener, live, registry, stopped.clone()));
+    }
     let announcing = tokio::spawn(announce(live.ready()));
     let result = wait_for_end(pipeline, receiving, &live).await;
     announcing.abort();
@@ -237,178 +210,4 @@ fn lock_state(state: &Path) -> Result<File, Failure> {
 async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
     let listener = TcpListener::bind(address).await;
     listener.map_err(|error| Failure::Runtime(format!("cannot listen on {address}: {error}")))
-}
-
-/// What serving begins from.
-struct Prepared {
-    catalog: Catalog,
-    directory: DataDirectory,
-    loaded: Bootstrap,
-    source: Arc<dyn Source>,
-    receiver: Option<Receiver>,
-}
-
-async fn prepare(
-    arguments: &ServeArguments,
-    directory: DataDirectory,
-) -> Result<Prepared, Failure> {
-    let Some(conninfo) = &arguments.upstream else {
-        return prepare_files(arguments, directory);
-    };
-    let conninfo = Arc::new(Conninfo::parse(conninfo).map_err(|e| Failure::Usage(e.to_string()))?);
-    let mut connection = Connection::open(&conninfo, Purpose::Replication)
-        .await
-        .map_err(runtime)?;
-    connection.major_version().map_err(runtime)?;
-    let identity = connection.identify_system().await.map_err(runtime)?;
-    check_cluster(&directory, &identity)?;
-    connection.check_wal_level().await.map_err(runtime)?;
-    let streamed = connection.segment_size().await.map_err(runtime)?.bytes();
-    let ours = u64::from(directory.control().segment_bytes);
-    if streamed != ours {
-        return Err(Failure::Runtime(format!(
-            "the upstream's WAL segments have {streamed} bytes, those of {} {ours}",
-            directory.root().display()
-        )));
-    }
-    // The slot first: what it keeps is there when the files have been read.
-    if let Some(slot) = &arguments.slot {
-        let made = connection
-            .ensure_slot(slot, &conninfo)
-            .await
-            .map_err(runtime)?;
-        if made.created {
-            eprintln!("replication slot \"{slot}\" created");
-        }
-    }
-    let (catalog, loaded) = load(&directory, &mut connection).await?;
-    let segment = loaded.segment_bytes;
-    let identity = connection.identify_system().await.map_err(runtime)?;
-    connection.close().await;
-    let files = Arc::new(file_source(arguments, &directory, &loaded)?);
-    let upstream = Arc::new(Upstream::new((*files.history()).clone()));
-    upstream.report(identity.flushed);
-    let buffer_bytes = usize::try_from(arguments.buffer).unwrap_or(usize::MAX);
-    let buffer = Arc::new(RedoBuffer::new(buffer_bytes));
-    let start = Lsn(identity.flushed.0 / segment * segment);
-    let mut options = ReceiverOptions::new(Arc::clone(&conninfo), loaded.system_identifier, start);
-    options.slot.clone_from(&arguments.slot);
-    let receiver = Receiver::new(options, Arc::clone(&buffer), Arc::clone(&upstream));
-    receiver.state().set_not_needed_before(loaded.redo);
-    let metrics = Arc::new(SourceMetrics::default());
-    let source = SwitchingSource::new(buffer, upstream, Some(files), false, segment, metrics);
-    let source: Arc<dyn Source> = Arc::new(source);
-    Ok(Prepared {
-        catalog,
-        directory,
-        loaded,
-        source,
-        receiver: Some(receiver),
-    })
-}
-
-/// Without an upstream only files are served, as they appear.
-fn prepare_files(
-    arguments: &ServeArguments,
-    directory: DataDirectory,
-) -> Result<Prepared, Failure> {
-    let mut catalog = Catalog::new(directory.format());
-    let loaded = bootstrap::load(&directory, None, &mut catalog).map_err(runtime)?;
-    let source: Arc<dyn Source> = Arc::new(file_source(arguments, &directory, &loaded)?);
-    Ok(Prepared {
-        catalog,
-        directory,
-        loaded,
-        source,
-        receiver: None,
-    })
-}
-
-fn check_cluster(directory: &DataDirectory, identity: &SystemIdentity) -> Result<(), Failure> {
-    let ours = directory.control().system_identifier;
-    if ours == identity.system_identifier {
-        return Ok(());
-    }
-    Err(Failure::Runtime(format!(
-        "the upstream is cluster {}, but {} belongs to cluster {ours}; point --upstream and \
-         --pgdata at the same cluster",
-        identity.system_identifier,
-        directory.root().display()
-    )))
-}
-
-/// Copies the catalog beside a running server. A copy that is ahead of what the upstream reports
-/// is tried again.
-async fn load(
-    directory: &DataDirectory,
-    connection: &mut Connection,
-) -> Result<(Catalog, Bootstrap), Failure> {
-    let mut attempt = 0;
-    loop {
-        attempt += 1;
-        let mut catalog = Catalog::new(directory.format());
-        let asked = Asked::default();
-        // Asked before and after: the second answer is not before any file was read.
-        let copied = {
-            let flushed = connection.identify_system().await.map_err(runtime)?.flushed;
-            asked.set(flushed);
-            bootstrap::load(directory, Some(&asked), &mut catalog)
-        };
-        let after = connection.identify_system().await.map_err(runtime)?.flushed;
-        match copied {
-            Ok(mut loaded) => {
-                loaded.rule.at_least = loaded.rule.at_least.max(after);
-                return Ok((catalog, loaded));
-            }
-            Err(error @ BootstrapError::UpstreamBehind { .. }) if attempt < LOAD_ATTEMPTS => {
-                tracing::info!(%error, attempt, "copying the catalog again");
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-            Err(error) => return Err(runtime(error)),
-        }
-    }
-}
-
-/// What the upstream said before the files were read.
-#[derive(Default)]
-struct Asked(std::sync::atomic::AtomicU64);
-
-impl Asked {
-    fn set(&self, lsn: Lsn) {
-        self.0.store(lsn.0, std::sync::atomic::Ordering::Release);
-    }
-}
-
-impl bootstrap::Upstream for Asked {
-    fn flushed_or_replayed(&self) -> Result<Lsn, String> {
-        Ok(Lsn(self.0.load(std::sync::atomic::Ordering::Acquire)))
-    }
-}
-
-fn file_source(
-    arguments: &ServeArguments,
-    directory: &DataDirectory,
-    loaded: &Bootstrap,
-) -> Result<FileSource, Failure> {
-    let mut directories = vec![arguments.pgdata.join("pg_wal")];
-    if !arguments.wal.is_empty() && arguments.upstream.is_none() {
-        directories.clear();
-    }
-    directories.extend(arguments.wal.iter().cloned());
-    directories.extend(arguments.archive.iter().cloned());
-    let segment_size = SegmentSize::new(loaded.segment_bytes)
-        .ok_or_else(|| Failure::Runtime("no size of WAL segments".to_owned()))?;
-    let options = FileSourceOptions {
-        directories,
-        system_identifier: loaded.system_identifier,
-        segment_size,
-        page_magic: directory.format().page_magic,
-        closed: false,
-        restore: None,
-    };
-    let choice = TimelineChoice::Newest {
-        of: loaded.timeline,
-        at: loaded.redo,
-    };
-    FileSource::open(options, choice).map_err(runtime)
 }

@@ -403,12 +403,12 @@ impl Assembler {
         let mut open: Vec<OpenTransaction> = Vec::with_capacity(self.open.len());
         for (top, transaction) in self.open.iter_mut() {
             if let Some(Spilled { id, bytes }) = transaction.spilled {
-                let reader = self.store.copy(id).map_err(|source| AssemblyError::Spill {
+                let copy = self.store.copy(id).map_err(|source| AssemblyError::Spill {
                     top,
                     doing: "read back from",
                     source,
                 })?;
-                spilled.push(SpilledCopy { top, bytes, reader });
+                spilled.push(SpilledCopy { top, bytes, copy });
             }
             open.push(OpenTransaction::of(top, transaction));
         }

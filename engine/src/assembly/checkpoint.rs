@@ -13,7 +13,7 @@ use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
 
 use super::part::Segment;
-use super::spill::{SpillError, SpillStore};
+use super::spill::{SpillCopy, SpillError, SpillStore};
 use super::transaction::{Spilled, StoredRun, Transaction};
 
 /// What must be stored to go on from here.
@@ -76,8 +76,8 @@ pub struct SpilledCopy {
     pub top: Xid,
     /// How many bytes the reader gives.
     pub bytes: u64,
-    /// The bytes; they stay readable when the transaction ends.
-    pub reader: Box<dyn Read + Send>,
+    /// The bytes; they stay readable when the transaction ends. A file may hold more.
+    pub copy: SpillCopy,
 }
 
 impl std::fmt::Debug for SpilledCopy {

@@ -32,4 +32,4 @@ pub use assembler::Assembler;
 pub use checkpoint::{AssemblerState, SpilledCopy};
 pub use error::AssemblyError;
 pub use output::{AssemblyCounters, Output};
-pub use spill::{FileSpill, SpillError, SpillId, SpillStore};
+pub use spill::{FileSpill, KeptFile, SpillCopy, SpillError, SpillId, SpillStore};

@@ -57,6 +57,15 @@ impl File {
         true
     }
 
+    /// Takes the pages out; the file keeps its length.
+    pub(crate) fn take_pages(&mut self) -> Vec<(u32, Arc<Page>)> {
+        self.indexes.get_mut().clear();
+        let numbered = (0_u32..).zip(&mut self.pages);
+        numbered
+            .filter_map(|(block, page)| Some((block, page.take()?)))
+            .collect()
+    }
+
     /// Fills blocks that are missing here from another file.
     pub(crate) fn fill_from(&mut self, other: &File) {
         for (block, page) in (0_u32..).zip(&other.pages) {

@@ -29,6 +29,7 @@ pub mod registry;
 pub mod relation;
 mod replay;
 mod resolve;
+mod sharing;
 pub mod slru;
 mod store;
 pub mod tracked;
@@ -54,6 +55,7 @@ pub use reg_text::CatalogSnapshot;
 pub use registry::RelationRegistry;
 pub use relation::{Attribute, IgnoreReason, Layout, Target};
 pub use replay::Effect;
+pub use sharing::SharedPage;
 pub use tracked::TrackedFiles;
 pub use writer::{Object, ObjectKind};
 

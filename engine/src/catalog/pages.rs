@@ -125,7 +125,6 @@ impl Page {
         self.u16_at(14) == 0
     }
 
-    #[cfg(test)]
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }

@@ -1,13 +1,13 @@
 //! The gate's share of a restart point: what decoding needs to begin again at an LSN.
 
-use redostream_protocol::{Lsn, Xid};
+use redostream_protocol::{Lsn, TimelineId, Xid};
 use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
 
 use super::transactions::Transactions;
 use super::{Gate, Passage, Selection, TimelineAt, join};
 use crate::assembly::part::{Control, ControlKind};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, RelationRegistry, SharedPage};
 use crate::decoding::task::Targets;
 use crate::framing::format::WalFormat;
 use crate::framing::partition::OrderedEntry;
@@ -19,9 +19,32 @@ pub struct GateState {
     pub next: Lsn,
     /// C: from here on nothing is missing.
     pub ready: Lsn,
+    /// Every transaction whose commit record starts here or later can be had from here.
+    pub covers: Lsn,
+    /// The timeline of the history just before `next`.
+    pub timeline: TimelineId,
     catalog: Catalog,
     transactions: Transactions,
     prepared: FxHashSet<Xid>,
+}
+
+impl GateState {
+    /// Takes the catalog's pages out, to be stored apart; they have to be given back before
+    /// decoding goes on from here.
+    pub fn take_pages(&mut self) -> Vec<SharedPage> {
+        self.catalog.take_pages()
+    }
+
+    /// Gives pages back. False if one lies beyond what is believed.
+    pub fn give_pages(&mut self, pages: &[SharedPage]) -> bool {
+        self.catalog.give_pages(pages)
+    }
+
+    /// Every relation version resolved so far.
+    #[must_use]
+    pub fn relations(&self) -> &RelationRegistry {
+        self.catalog.registry()
+    }
 }
 
 impl Gate {
@@ -47,6 +70,7 @@ impl Gate {
             join,
             checkpoints: 0,
             ready: Some(state.ready),
+            restored: true,
             consistent_at: None,
             checkpoint_wanted: false,
             states: Vec::new(),
@@ -64,18 +88,34 @@ impl Gate {
         std::mem::take(&mut self.states)
     }
 
-    /// Ends the part before a record and takes a restart point there, if one is wanted.
-    pub(super) fn take_checkpoint(
+    /// Takes a restart point before the first record of a chunk, if one is wanted.
+    pub(super) fn begin_with_checkpoint(&mut self, passage: &mut Passage<'_>) {
+        if let Some(first) = passage.chunk.first {
+            self.checkpoint_at(first.lsn, passage);
+        }
+    }
+
+    /// Ends the part before a record and takes the first restart point there, once it can be taken:
+    /// later ones wait for the next chunk.
+    pub(super) fn take_first_checkpoint(
         &mut self,
         entry: &OrderedEntry,
         passage: &mut Passage<'_>,
     ) -> Result<(), super::GateError> {
-        let (Some(ready), true) = (self.ready, self.checkpoint_wanted) else {
+        if self.checkpoints > 0 || !self.checkpoint_wanted || self.ready.is_none() {
             return Ok(());
-        };
-        self.checkpoint_wanted = false;
+        }
         let next = passage.chunk.lsn(entry.lsn_offset);
         self.cut(passage, entry.number, next)?;
+        self.checkpoint_at(next, passage);
+        Ok(())
+    }
+
+    fn checkpoint_at(&mut self, next: Lsn, passage: &mut Passage<'_>) {
+        let (Some(ready), true) = (self.ready, self.checkpoint_wanted) else {
+            return;
+        };
+        self.checkpoint_wanted = false;
         self.checkpoints += 1;
         let id = self.checkpoints;
         let kind = ControlKind::Checkpoint(id);
@@ -85,17 +125,19 @@ impl Gate {
             kind,
         });
         self.emit(passage, next, Targets::default(), None);
-        self.states.push((
-            id,
-            GateState {
-                next,
-                ready,
-                catalog: self.catalog.clone(),
-                transactions: self.transactions.clone(),
-                prepared: self.prepared.clone(),
-            },
-        ));
-        Ok(())
+        // Between C and the first record that ends anything no transaction commits.
+        let covers = if self.restored { next } else { ready.min(next) };
+        self.restored = true;
+        let state = GateState {
+            next,
+            ready,
+            covers,
+            timeline: (self.timeline_at)(Lsn(next.0.saturating_sub(1))),
+            catalog: self.catalog.clone(),
+            transactions: self.transactions.clone(),
+            prepared: self.prepared.clone(),
+        };
+        self.states.push((id, state));
     }
 
     /// Where a record that would start at `next` really starts: behind a page's header.

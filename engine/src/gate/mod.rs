@@ -151,6 +151,8 @@ pub struct Gate {
     join: join::Join,
     checkpoints: u64,
     ready: Option<Lsn>,
+    /// Whether a restart point at or after C was taken or gone on from.
+    restored: bool,
     consistent_at: Option<Lsn>,
     checkpoint_wanted: bool,
     states: Vec<(u64, GateState)>,
@@ -206,6 +208,7 @@ impl Gate {
             join: join::Join::at(start),
             checkpoints: 0,
             ready: None,
+            restored: false,
             consistent_at: None,
             checkpoint_wanted: true,
             states: Vec::new(),
@@ -270,9 +273,10 @@ impl Gate {
             controls: Vec::new(),
             parts,
         };
+        self.begin_with_checkpoint(&mut passage);
         for entry in &chunk.ordered {
             self.note_transactions(&mut passage, chunk.lsn(entry.lsn_offset))?;
-            self.take_checkpoint(entry, &mut passage)?;
+            self.take_first_checkpoint(entry, &mut passage)?;
             self.take(entry, &mut passage)?;
             if self.catalog.tracked().generation() != generation {
                 let next = self.normalised(chunk.lsn(entry.end_offset));

@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::worker::Worker;
-use super::{AssemblyStep, Decoded, RestartPoint};
-use crate::assembly::Output;
+use super::{AssemblyStep, Decoded, ROOM_STEP, ROOM_WAIT, RestartPoint};
+use crate::assembly::{Assembler, AssemblyError, Output};
 use crate::error::EngineError;
 
 impl Worker<'_, '_> {
@@ -40,6 +40,41 @@ impl Worker<'_, '_> {
         }
     }
 
+    /// The assembler's next output; waits while there is no room for rows.
+    fn next_output(&self, assembler: &mut Assembler) -> Result<Option<Output>, EngineError> {
+        let mut full_since = None;
+        loop {
+            match assembler.next_output() {
+                Err(error) if error.is_retryable() => {
+                    self.wait_for_room(*full_since.get_or_insert_with(Instant::now), error)?;
+                }
+                Err(error) => return Err(error.into()),
+                Ok(output) => {
+                    if full_since.is_some() {
+                        tracing::info!("there is room again; decoding goes on");
+                        *self.shared.counters.waits_for.lock() = None;
+                    }
+                    return Ok(output);
+                }
+            }
+        }
+    }
+
+    /// There is no room for rows: says so, and lets some time pass before it is tried again.
+    fn wait_for_room(&self, since: Instant, error: AssemblyError) -> Result<(), EngineError> {
+        if since.elapsed() >= ROOM_WAIT || self.shared.stop.is_stopped() {
+            return Err(error.into());
+        }
+        let mut waits_for = self.shared.counters.waits_for.lock();
+        if waits_for.is_none() {
+            tracing::error!(%error, "decoding waits for room");
+        }
+        *waits_for = Some(error.to_string());
+        drop(waits_for);
+        std::thread::sleep(ROOM_STEP);
+        Ok(())
+    }
+
     pub(super) fn assemble(
         &self,
         step: &mut AssemblyStep<'_>,
@@ -49,7 +84,7 @@ impl Worker<'_, '_> {
             assembler, sink, ..
         } = step;
         assembler.push(decoded.part)?;
-        while let Some(output) = assembler.next_output()? {
+        while let Some(output) = self.next_output(assembler)? {
             match output {
                 Output::Block(block) => {
                     let counters = self.shared.counters;
@@ -73,6 +108,14 @@ impl Worker<'_, '_> {
                     }
                 }
             }
+        }
+        let (counted, counters) = (assembler.counters(), self.shared.counters);
+        for (counter, value) in [
+            (&counters.open_transactions, counted.open_transactions),
+            (&counters.open_bytes, counted.open_bytes),
+            (&counters.spilled_bytes, counted.spilled_bytes_total),
+        ] {
+            counter.store(value, Ordering::Relaxed);
         }
         if let Some(ready) = decoded.ready {
             sink.ready(ready);

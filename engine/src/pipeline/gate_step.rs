@@ -62,10 +62,16 @@ impl Worker<'_, '_> {
             self.bad_seam(step, plan, seam);
             return Ok(());
         }
+        if self.shared.restart_points.take() {
+            step.gate.want_checkpoint();
+        }
         let before = step.gate.expected();
         let mut parts = Vec::new();
         let passed = step.gate.push(&chunk, generation, &mut parts);
         let expected = step.gate.expected();
+        if !step.ready_told {
+            *self.shared.counters.waits_for.lock() = step.gate.waits_for();
+        }
         self.shared.states.lock().extend(step.gate.take_states());
         self.shared.expected.store(expected.0, Ordering::Release);
         self.shared

@@ -1,7 +1,8 @@
 //! A worker's loop: what it does next, and when it sleeps.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use crossbeam::deque::{Injector, Steal};
 use redostream_protocol::Lsn;
@@ -11,6 +12,10 @@ use crate::catalog::tracked::TrackedFiles;
 use crate::decoding::ordered::Scratch;
 use crate::error::EngineError;
 use crate::source::chunk::Planned;
+
+fn waited(counter: &AtomicU64, since: Instant) {
+    counter.fetch_add(since.elapsed().as_nanos() as u64, Ordering::Relaxed);
+}
 
 /// One worker thread.
 pub(super) struct Worker<'s, 'a> {
@@ -52,11 +57,15 @@ impl<'s, 'a> Worker<'s, 'a> {
         match self.plan()? {
             (Planned::Chunk(plan), tracked) => self.frame(plan, &tracked),
             (Planned::Wait(beyond), _) => {
+                let since = Instant::now();
                 self.shared.source.wait(beyond, IDLE);
+                waited(&self.shared.counters.wal_wait_ns, since);
                 Ok(())
             }
             (Planned::Busy | Planned::End, _) => {
+                let since = Instant::now();
                 self.idle();
+                waited(&self.shared.counters.work_wait_ns, since);
                 Ok(())
             }
         }

@@ -29,12 +29,20 @@ pub(super) struct CatchUp {
     thread: Option<JoinHandle<Result<(), EngineError>>>,
 }
 
-struct ChannelSink {
+struct ChannelSink<'a> {
     sender: SyncSender<Block>,
+    counters: &'a Counters,
+    /// WAL bytes that have been added to everybody's.
+    counted: u64,
+    total: &'a AtomicU64,
 }
 
-impl Sink for ChannelSink {
+impl Sink for ChannelSink<'_> {
     fn block(&mut self, block: Block) -> Result<(), EngineError> {
+        let bytes = self.counters.wal_bytes.load(Ordering::Relaxed);
+        let more = bytes - self.counted;
+        self.total.fetch_add(more, Ordering::Relaxed);
+        self.counted = bytes;
         let sent = self.sender.send(block);
         sent.map_err(|_| EngineError::Output("the subscriber went away".to_owned()))
     }
@@ -45,36 +53,26 @@ impl CatchUp {
     /// `start` or later.
     pub(super) fn start(live: &Arc<Live>, start: Lsn) -> Result<Self, Fault> {
         let internal = |error: &dyn ToString| Fault::new(FaultCode::Internal, error.to_string());
-        let points = live
-            .restart_points
-            .list()
-            .map_err(|error| internal(&error))?;
-        let Some(at) = points.into_iter().rev().find(|at| *at <= start) else {
-            let message = format!("no restart point at or before {start} is left");
-            return Err(Fault::new(FaultCode::PositionTooOld, message));
+        let too_old = |message| {
+            let mut fault = Fault::new(FaultCode::PositionTooOld, message);
+            fault.oldest = *live.ready.borrow();
+            fault
         };
-        let stored = live
-            .restart_points
-            .read(at)
-            .map_err(|error| internal(&error))?;
-        let setting = &live.setting;
-        let gate = Gate::restore(
-            stored.gate,
-            setting.format,
-            setting.selection(start),
-            setting.timeline_at(),
-            setting.segment_bytes,
-        );
+        let Some(head) = live.restart_points.newest_before(start) else {
+            let message = format!("no restart point at or before {start} is left");
+            return Err(too_old(message));
+        };
+        if let Err(error) = live.setting.source.available(head.next) {
+            let message = format!("{start} can no longer be decoded: {error}");
+            return Err(too_old(message));
+        }
+        let at = head.next;
+        let stored = live.restart_points.read(at);
+        let stored = stored.map_err(|error| internal(&error))?;
         let name = format!("catch-up-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-        let store = setting
-            .assembler_store(&name)
+        let (gate, assembler) = live
+            .stages(stored, start, &name)
             .map_err(|error| internal(&error))?;
-        let mut spilled = stored.spilled;
-        let assembler = Assembler::restore(setting.memory_bytes, store, stored.assembly, |top| {
-            let index = spilled.iter().position(|(of, _)| *of == top)?;
-            Some(std::io::Cursor::new(spilled.swap_remove(index).1))
-        })
-        .map_err(|error| internal(&error))?;
         let (sender, blocks) = mpsc::sync_channel(BLOCKS_MAX);
         let stop = StopToken::default();
         let (live, stopped) = (Arc::clone(live), stop.clone());
@@ -128,10 +126,16 @@ fn run(
         partitions: 0,
         chunk_bytes: redostream_engine::limits::CHUNK_BYTES,
         end: Lsn::MAX,
+        restart_points: pipeline::RestartRequest::default(),
     };
     let source = &*live.setting.source;
-    let mut sink = ChannelSink { sender };
     let counters = Counters::default();
+    let mut sink = ChannelSink {
+        sender,
+        counters: &counters,
+        counted: 0,
+        total: &live.gauges.catch_up_bytes,
+    };
     pipeline::run(
         source, gate, assembler, &options, &mut sink, &counters, stop,
     )

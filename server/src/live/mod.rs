@@ -5,33 +5,37 @@
 //! keep up; who is behind the feed gets a catch-up pipeline of its own.
 
 mod catch_up;
+mod decode;
+mod epoch;
+mod gauges;
 mod provider;
 mod reader;
+mod saver;
 mod trim;
 
+pub(crate) use decode::{Begin, newest_usable};
 pub(crate) use provider::LiveProvider;
+pub(crate) use saver::WAL_BYTES as RESTART_POINT_BYTES;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use parking_lot::Mutex;
-use redostream_engine::assembly::{Assembler, FileSpill};
-use redostream_engine::catalog::RelationRegistry;
+use parking_lot::{Mutex, RwLock};
+use redostream_engine::assembly::FileSpill;
 use redostream_engine::error::EngineError;
-use redostream_engine::feed::Feed;
-use redostream_engine::feed::block::Block;
 use redostream_engine::framing::format::WalFormat;
-use redostream_engine::gate::{Gate, Selection};
-use redostream_engine::pipeline::{self, Counters, PipelineOptions, RestartPoint, Sink, StopToken};
-use redostream_engine::source::Source;
+use redostream_engine::gate::Selection;
+use redostream_engine::pipeline::{Counters, StopToken};
+use redostream_engine::source::{Source, SourceMetrics, Upstream};
 use redostream_protocol::wire::{Fault, FaultCode};
 use redostream_protocol::{Lsn, Position};
 use tokio::sync::watch;
 
 use crate::restart_point::RestartPoints;
-use crate::session::BlockEntry;
 use crate::upstream::ReceivedState;
+use epoch::Epoch;
+use saver::Saving;
 
 /// Everything that stays the same while a server runs.
 pub(crate) struct Setting {
@@ -45,6 +49,12 @@ pub(crate) struct Setting {
     pub(crate) memory_bytes: usize,
     pub(crate) spill_bytes: u64,
     pub(crate) feed_bytes: u64,
+    /// WAL after which a restart point is due.
+    pub(crate) restart_point_bytes: u64,
+    /// What is known of the cluster's history.
+    pub(crate) upstream: Arc<Upstream>,
+    /// What was read from where.
+    pub(crate) source_metrics: Arc<SourceMetrics>,
     /// What the replication client has received; none when only files are served.
     pub(crate) received: Option<Arc<ReceivedState>>,
 }
@@ -74,62 +84,104 @@ impl Setting {
 /// The live pipeline's state, shared by everybody.
 pub(crate) struct Live {
     pub(crate) setting: Setting,
-    feed: Feed<Arc<BlockEntry>>,
-    relations: RelationRegistry,
-    restart_points: RestartPoints,
-    counters: Counters,
+    epoch: RwLock<Arc<Epoch>>,
+    pub(crate) restart_points: RestartPoints,
+    saving: Saving,
+    pub(crate) counters: Counters,
+    pub(crate) gauges: gauges::Gauges,
     ready: watch::Sender<Option<Position>>,
-    waits_for: Mutex<Option<String>>,
+    /// What keeps decoding from going on, until it is mended.
+    trouble: Mutex<Option<String>>,
     failure: Mutex<Option<Fault>>,
+    /// Ends the present turn of the pipeline, not the server.
+    turn: Mutex<StopToken>,
+    forks_noted: AtomicUsize,
     pub(crate) stop: StopToken,
+}
+
+/// How far everything is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reached {
+    /// End of the WAL that is here.
+    pub(crate) received: Lsn,
+    /// End of the source's WAL, as far as it has said.
+    pub(crate) source_end: Lsn,
+    /// End of what is decoded.
+    pub(crate) decoded: Lsn,
+    /// End of what is released.
+    pub(crate) released: Lsn,
+}
+
+impl Reached {
+    /// WAL of the source that is not released.
+    pub(crate) fn lag_bytes(&self) -> u64 {
+        self.source_end.bytes_since(self.released)
+    }
 }
 
 impl Live {
     /// A server that has not begun to decode.
-    pub(crate) fn new(setting: Setting, relations: RelationRegistry) -> Self {
-        let restart_points = RestartPoints::new(&setting.state, setting.system_identifier);
-        let feed = Feed::new(setting.feed_bytes, Position::default(), Lsn::INVALID);
-        Live {
+    pub(crate) fn new(setting: Setting, restart_points: RestartPoints, begin: &Begin) -> Self {
+        let epoch = Arc::new(begin.epoch(setting.feed_bytes));
+        let (forks, _) = setting.upstream.forks_after(0);
+        let live = Live {
             setting,
-            feed,
-            relations,
+            epoch: RwLock::new(epoch),
             restart_points,
+            saving: Saving::default(),
             counters: Counters::default(),
+            gauges: gauges::Gauges::default(),
             ready: watch::Sender::new(None),
-            waits_for: Mutex::new(None),
+            trouble: Mutex::new(None),
             failure: Mutex::new(None),
+            turn: Mutex::default(),
+            forks_noted: AtomicUsize::new(forks),
             stop: StopToken::default(),
+        };
+        if let Begin::From(stored) = begin {
+            let next = stored.head.next.0;
+            live.counters.decoded_lsn.store(next, Ordering::Relaxed);
+            live.counters.released_lsn.store(next, Ordering::Relaxed);
+            live.tell_ready(stored.gate.ready);
         }
+        live
     }
 
-    /// Decodes until stopped or until something goes wrong; blocks its thread.
-    pub(crate) fn run(&self, gate: Gate) -> Result<(), EngineError> {
-        *self.waits_for.lock() = gate.waits_for();
-        let setting = &self.setting;
-        let store = setting.assembler_store("live")?;
-        let assembler = Assembler::new(setting.memory_bytes, store);
-        let options = PipelineOptions {
-            decoders: setting.decoders,
-            partitions: 0,
-            chunk_bytes: redostream_engine::limits::CHUNK_BYTES,
-            end: Lsn::MAX,
-        };
-        let mut sink = FeedSink { live: self };
-        let (result, _) = pipeline::run(
-            &*setting.source,
-            gate,
-            assembler,
-            &options,
-            &mut sink,
-            &self.counters,
-            &self.stop,
-        );
-        if let Err(error) = &result {
-            tracing::error!(%error, "decoding stopped");
-            *self.failure.lock() = Some(fault_of(error));
+    fn epoch(&self) -> Arc<Epoch> {
+        Arc::clone(&self.epoch.read())
+    }
+
+    /// A new epoch begins; whoever reads the old one is told.
+    fn replace_epoch(&self, epoch: Epoch) {
+        let old = std::mem::replace(&mut *self.epoch.write(), Arc::new(epoch));
+        old.feed.close();
+    }
+
+    /// Whether WAL at `lsn` can be read, or will be written there.
+    pub(crate) fn is_at_hand(&self, lsn: Lsn) -> bool {
+        self.setting.source.available(lsn).is_ok()
+    }
+
+    /// Everything from the oldest restart point on can be served, and from `ready` on if there is
+    /// none yet.
+    fn tell_ready(&self, ready: Lsn) {
+        let oldest = self.restart_points.heads().first().map(|head| head.covers);
+        let earliest = oldest.map_or(ready, |oldest| oldest.max(ready));
+        let timeline = self.setting.source.timeline_at(earliest);
+        let position = Position::begin(timeline, earliest);
+        self.ready.send_if_modified(|told| {
+            let other = *told != Some(position);
+            *told = Some(position);
+            other
+        });
+    }
+
+    /// Restart points came or went.
+    fn tell_earliest(&self) {
+        let told = *self.ready.borrow();
+        if let Some(told) = told {
+            self.tell_ready(told.commit_lsn);
         }
-        self.feed.close();
-        result
     }
 
     /// Waits until the earliest position is known.
@@ -140,6 +192,21 @@ impl Live {
     /// Everything that starts before this has been released.
     pub(crate) fn released(&self) -> Lsn {
         Lsn(self.counters.released_lsn.load(Ordering::Relaxed))
+    }
+
+    /// How far everything is.
+    pub(crate) fn reached(&self) -> Reached {
+        let decoded = Lsn(self.counters.decoded_lsn.load(Ordering::Relaxed));
+        let received = self.setting.received.as_ref();
+        let end = received.map_or(decoded, |received| received.received());
+        let received_end = end.max(decoded);
+        let source_end = received.map_or(received_end, |received| received.server_end());
+        Reached {
+            received: received_end,
+            source_end: source_end.max(received_end),
+            decoded,
+            released: self.released(),
+        }
     }
 
     /// WAL bytes decoded.
@@ -154,6 +221,10 @@ impl Live {
     }
 }
 
+fn spent(counter: &std::sync::atomic::AtomicU64, since: std::time::Instant) {
+    counter.fetch_add(since.elapsed().as_nanos() as u64, Ordering::Relaxed);
+}
+
 /// What an engine error is to a subscriber.
 fn fault_of(error: &EngineError) -> Fault {
     let code = match error {
@@ -163,41 +234,4 @@ fn fault_of(error: &EngineError) -> Fault {
         _ => FaultCode::Internal,
     };
     Fault::new(code, error.to_string())
-}
-
-/// Puts what the pipeline releases into the feed.
-struct FeedSink<'a> {
-    live: &'a Live,
-}
-
-impl Sink for FeedSink<'_> {
-    fn block(&mut self, block: Block) -> Result<(), EngineError> {
-        let wal_end = block.wal_end;
-        self.live.feed.append(block);
-        if let Some(received) = &self.live.setting.received {
-            received.set_applied(wal_end);
-        }
-        Ok(())
-    }
-
-    fn restart_point(&mut self, point: RestartPoint) {
-        let lsn = point.gate.next;
-        match self.live.restart_points.store(point) {
-            Ok(path) => {
-                tracing::info!(%lsn, path = %path.display(), "restart point written");
-                if let Some(received) = &self.live.setting.received {
-                    received.set_not_needed_before(lsn);
-                }
-            }
-            Err(error) => tracing::error!(%error, %lsn, "a restart point could not be written"),
-        }
-    }
-
-    fn ready(&mut self, earliest: Lsn) {
-        let timeline = self.live.setting.source.timeline_at(earliest);
-        *self.live.waits_for.lock() = None;
-        self.live
-            .ready
-            .send_replace(Some(Position::begin(timeline, earliest)));
-    }
 }

@@ -1,13 +1,14 @@
 //! What sessions ask of a live server.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use redostream_engine::pipeline::STAGES;
 use redostream_protocol::control::{From as Place, Start};
 use redostream_protocol::schema::{Relation, RelationVersion};
 use redostream_protocol::wire::{Fault, FaultCode};
-use redostream_protocol::{Lsn, Position, TimelineId};
+use redostream_protocol::{Position, TimelineId};
 
 use super::Live;
 use super::reader::LiveReader;
@@ -33,7 +34,7 @@ impl LiveProvider {
             return Err(fault);
         }
         let Some(earliest) = *live.ready.borrow() else {
-            let waits = live.waits_for.lock().clone().unwrap_or_default();
+            let waits = live.counters.waits_for.lock().clone().unwrap_or_default();
             let message = format!("the server is not ready yet; it waits for {waits}");
             return Err(Fault::new(FaultCode::NotReady, message));
         };
@@ -106,21 +107,14 @@ impl StreamProvider for LiveProvider {
     }
 
     fn relation(&self, version: RelationVersion) -> Option<Arc<Relation>> {
-        self.0.relations.relation(version)
+        self.0.epoch().relations.relation(version)
     }
 
     fn status(&self) -> StatusSnapshot {
         let live = &self.0;
         let counters = &live.counters;
-        let decoded = Lsn(counters.decoded_lsn.load(Ordering::Relaxed));
-        let released = live.released();
+        let reached = live.reached();
         let received = live.setting.received.as_ref();
-        let end = received
-            .map_or(decoded, |received| received.received())
-            .max(decoded);
-        let source_end = received
-            .map_or(end, |received| received.server_end())
-            .max(end);
         let earliest = *live.ready.borrow();
         let failed = live.failure.lock().is_some();
         let state = match (failed, live.stop.is_stopped(), earliest) {
@@ -129,33 +123,59 @@ impl StreamProvider for LiveProvider {
             (_, _, Some(_)) => "ready",
             (_, _, None) => "starting",
         };
-        let mut waiting_for: Vec<String> = live.waits_for.lock().clone().into_iter().collect();
+        let mut waiting_for: Vec<String> =
+            live.counters.waits_for.lock().clone().into_iter().collect();
+        waiting_for.extend(live.trouble.lock().clone());
+        waiting_for.extend(live.saving.trouble());
         if let Some(received) = received
             && !received.is_connected()
         {
             let times = received.reconnects();
             waiting_for.push(format!("the upstream (connection lost {times} times)"));
         }
+        if waiting_for.is_empty() {
+            waiting_for.push(match (reached.lag_bytes(), live.gauges.busiest()) {
+                (0, _) | (_, None) => "new WAL".to_owned(),
+                (bytes, Some(stage)) => format!("{stage} ({bytes} bytes of WAL to go)"),
+            });
+        }
         let heard_us = received.map_or(0, |received| received.last_message_us());
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let seconds = |counter: &AtomicU64| get(counter) as f64 / 1e9;
         let stages = STAGES.iter().zip(&counters.busy_ns).map(|(name, busy)| {
-            let busy = busy.load(Ordering::Relaxed) as f64 / 1e9;
-            ((*name).to_owned(), busy, 0.0)
+            let waiting = match *name {
+                "source" => seconds(&counters.wal_wait_ns),
+                "decoding" => seconds(&counters.work_wait_ns),
+                _ => 0.0,
+            };
+            ((*name).to_owned(), seconds(busy), waiting)
         });
+        let [session, idle] = &live.gauges.session_ns;
+        let further = [
+            ("feed".to_owned(), seconds(&live.gauges.feed_ns), 0.0),
+            ("session".to_owned(), seconds(session), seconds(idle)),
+        ];
         StatusSnapshot {
             state: state.to_owned(),
             earliest,
-            received: end,
-            decoded,
-            released,
-            lag_bytes: source_end.bytes_since(released),
+            received: reached.received,
+            decoded: reached.decoded,
+            released: reached.released,
+            lag_bytes: reached.lag_bytes(),
+            lag_seconds: live
+                .gauges
+                .lag(reached.released, Instant::now())
+                .as_secs_f64(),
+            open_transactions: get(&counters.open_transactions),
+            open_transaction_bytes: get(&counters.open_bytes),
+            spilled_bytes: get(&counters.spilled_bytes),
             waiting_for,
             source_time_us: if heard_us == 0 {
                 0
             } else {
                 heard_us - POSTGRES_EPOCH_US
             },
-            stages: stages.collect(),
-            ..StatusSnapshot::default()
+            stages: stages.chain(further).collect(),
         }
     }
 

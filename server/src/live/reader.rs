@@ -2,7 +2,7 @@
 //! that ends by joining the feed.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redostream_engine::feed::block::Block;
 use redostream_engine::feed::{Next, Reader, Start as FeedStart};
@@ -11,6 +11,7 @@ use redostream_protocol::wire::{Fault, FaultCode};
 use redostream_protocol::{Lsn, Position};
 
 use super::catch_up::CatchUp;
+use super::epoch::Epoch;
 use super::{Live, trim};
 use crate::session::{BlockEntry, BlockReader};
 
@@ -22,6 +23,7 @@ enum Way {
 /// A [`BlockReader`] over a live server.
 pub(super) struct LiveReader {
     live: Arc<Live>,
+    epoch: Arc<Epoch>,
     way: Way,
     start: Start,
     /// The last event given; what the feed still holds of it is cut off when joining.
@@ -29,26 +31,31 @@ pub(super) struct LiveReader {
     released: Lsn,
     /// Whether the next block of the feed may begin before `last`.
     joining: bool,
+    /// When the last block was given, until the next is asked for.
+    gave: Option<Instant>,
 }
 
 impl LiveReader {
     pub(super) fn open(live: &Arc<Live>, start: Start) -> Result<Self, Fault> {
+        let epoch = live.epoch();
         let found = match start {
-            Start::After(position) => live.feed.after(position),
-            Start::At(lsn) => live.feed.at_lsn(lsn),
+            Start::After(position) => epoch.feed.after(position),
+            Start::At(lsn) => epoch.feed.at_lsn(lsn),
         };
         // Before C nothing was released, so a feed that was never evicted begins at C.
         let way = match found {
-            FeedStart::At(sequence) => Way::Feed(live.feed.reader(sequence)),
+            FeedStart::At(sequence) => Way::Feed(epoch.feed.reader(sequence)),
             FeedStart::Behind => Way::CatchUp(CatchUp::start(live, start.lsn())?),
         };
         Ok(LiveReader {
             live: Arc::clone(live),
+            epoch,
             way,
             start,
             last: None,
             released: Lsn::INVALID,
             joining: false,
+            gave: None,
         })
     }
 
@@ -65,12 +72,12 @@ impl LiveReader {
             return;
         };
         let found = match self.last {
-            Some(last) => self.live.feed.after(last),
-            None => self.live.feed.at_lsn(self.released.max(self.start.lsn())),
+            Some(last) => self.epoch.feed.after(last),
+            None => self.epoch.feed.at_lsn(self.released.max(self.start.lsn())),
         };
         if let FeedStart::At(sequence) = found {
             tracing::info!(released = %self.released, "catch-up pipeline has reached the feed");
-            self.way = Way::Feed(self.live.feed.reader(sequence));
+            self.way = Way::Feed(self.epoch.feed.reader(sequence));
             self.joining = self.last.is_some();
         }
     }
@@ -117,13 +124,69 @@ impl LiveReader {
                 self.joining = self.last.is_some();
                 Ok(None)
             }
+            // Either another epoch has begun, or this was the last.
+            Next::Closed if !Arc::ptr_eq(&self.live.epoch(), &self.epoch) => Ok(None),
             Next::Closed => Err(self.live.end_fault()),
         }
     }
 }
 
+impl LiveReader {
+    /// Goes over to the present epoch, if another has begun.
+    fn follow(&mut self) -> Result<(), Fault> {
+        let epoch = self.live.epoch();
+        if Arc::ptr_eq(&epoch, &self.epoch) {
+            return Ok(());
+        }
+        if let Some(fork) = &epoch.fork {
+            return Err(fork.fault(self.last, self.passed()));
+        }
+        let start = match self.last {
+            Some(last) => Start::After(last),
+            None => Start::At(self.released.max(self.start.lsn())),
+        };
+        let mut again = LiveReader::open(&self.live, start)?;
+        again.start = self.start;
+        again.last = self.last;
+        again.released = self.passed();
+        again.joining = self.last.is_some();
+        *self = again;
+        Ok(())
+    }
+}
+
 impl BlockReader for LiveReader {
     fn next(&mut self, timeout: Duration) -> Result<Option<Arc<BlockEntry>>, Fault> {
+        let live = Arc::clone(&self.live);
+        let [busy, waiting] = &live.gauges.session_ns;
+        if let Some(gave) = self.gave.take() {
+            super::spent(busy, gave);
+        }
+        let since = Instant::now();
+        let found = self.look(timeout);
+        super::spent(waiting, since);
+        if matches!(found, Ok(Some(_))) {
+            self.gave = Some(Instant::now());
+        }
+        found
+    }
+
+    fn released(&self) -> Lsn {
+        self.passed()
+    }
+}
+
+impl LiveReader {
+    fn passed(&self) -> Lsn {
+        // Who stands at the feed's end has nothing to wait for, also if no block was ever given.
+        match &self.way {
+            Way::Feed(reader) => self.released.max(reader.passed().unwrap_or_default()),
+            Way::CatchUp(_) => self.released,
+        }
+    }
+
+    fn look(&mut self, timeout: Duration) -> Result<Option<Arc<BlockEntry>>, Fault> {
+        self.follow()?;
         let Way::CatchUp(catch_up) = &mut self.way else {
             return self.next_of_feed(timeout);
         };
@@ -144,13 +207,5 @@ impl BlockReader for LiveReader {
             self.try_join();
         }
         Ok(Some(entry))
-    }
-
-    fn released(&self) -> Lsn {
-        // Who stands at the feed's end has nothing to wait for, also if no block was ever given.
-        match &self.way {
-            Way::Feed(reader) => self.released.max(reader.passed().unwrap_or_default()),
-            Way::CatchUp(_) => self.released,
-        }
     }
 }

@@ -183,6 +183,11 @@ impl SessionServer {
         self.registry.subscribers()
     }
 
+    /// Who is here.
+    pub(crate) fn registry(&self) -> Arc<Registry> {
+        Arc::clone(&self.registry)
+    }
+
     /// Ends all sessions in order, writes what was acknowledged, and stops; waits up to `timeout`
     /// for clients that are slow to take their last frames.
     pub async fn stop(self, timeout: Duration) {

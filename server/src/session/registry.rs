@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::{Condvar, Mutex};
+use redostream_protocol::Lsn;
 use redostream_protocol::control::{From as Place, Start, Until, v1};
 use redostream_protocol::wire::limits::STREAMS_MAX;
 use redostream_protocol::wire::{Ack, EndReason, Fault, FaultCode};
@@ -373,6 +374,30 @@ impl Registry {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The durable names, and where each goes on.
+    pub(crate) fn places(&self) -> Vec<(String, Lsn)> {
+        let inner = self.inner.lock();
+        let names = inner.names.values();
+        names
+            .map(|known| (known.name.clone(), known.resume().lsn()))
+            .collect()
+    }
+
+    /// The cluster's history was left at `at`: nothing from there on was reached by anybody. Names
+    /// whose position lies there are left as they are, and refused when they come.
+    pub(crate) fn forked(&self, at: Lsn) {
+        let mut inner = self.inner.lock();
+        let Inner { names, dirty, .. } = &mut *inner;
+        for known in names.values_mut() {
+            if known.released > at && known.position.commit_lsn < at {
+                known.released = at;
+                dirty.insert(known.name.clone());
+            }
+        }
+        drop(inner);
+        self.changed.notify_all();
     }
 
     /// Forgets a name and ends the session that holds it. May block.

@@ -65,6 +65,13 @@ impl Connection {
         Ok(text(&rows, 0, &command)?.to_owned())
     }
 
+    /// The server's clock, in seconds since 1970; on an ordinary connection.
+    pub(crate) async fn clock_seconds(&mut self) -> Result<f64, UpstreamError> {
+        let command = "SELECT extract(epoch FROM pg_catalog.clock_timestamp())";
+        let rows = self.ask(command).await?;
+        number(&rows, 0, command)
+    }
+
     /// Bytes of a WAL segment.
     pub(crate) async fn segment_size(&mut self) -> Result<SegmentSize, UpstreamError> {
         let shown = self.show("wal_segment_size").await?;

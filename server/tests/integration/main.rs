@@ -14,5 +14,7 @@ mod live;
 mod programs;
 mod recorded;
 mod refused;
+mod restart;
 mod resume;
 mod serve;
+mod timelines;

@@ -90,7 +90,7 @@ impl Drop for Background {
 }
 
 /// A free port whose successor is free too: the data address is the next one.
-fn free_ports() -> u16 {
+pub(crate) fn free_ports() -> u16 {
     loop {
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
@@ -127,7 +127,7 @@ fn serve(standby: &Cluster, state: &Path, port: u16) -> Background {
     server
 }
 
-fn subscribe(port: u16) -> Command {
+pub(crate) fn subscribe(port: u16) -> Command {
     let mut command = Command::new(programs::client());
     command.args([
         "subscribe",
@@ -148,7 +148,7 @@ fn subscribe(port: u16) -> Command {
 }
 
 /// TPC-B with savepoints, deletes and rollbacks.
-const WORKLOAD: &str = r"
+pub(crate) const WORKLOAD: &str = r"
 \set aid random(1, 100000 * :scale)
 \set bid random(1, 1 * :scale)
 \set tid random(1, 10 * :scale)

@@ -12,9 +12,11 @@ use std::path::{Path, PathBuf};
 use redostream_protocol::Xid;
 use rustc_hash::FxHashMap;
 
-use super::{SpillError, SpillId, SpillStore};
+use super::{KeptFile, SpillCopy, SpillError, SpillId, SpillStore};
 
 const EXTENSION: &str = "spill";
+/// Of further names of spill files.
+const KEPT_EXTENSION: &str = "kept";
 
 /// Spills in files.
 #[derive(Debug)]
@@ -40,7 +42,8 @@ impl FileSpill {
         fs::create_dir_all(&directory).map_err(at(&directory))?;
         for entry in fs::read_dir(&directory).map_err(at(&directory))? {
             let path = entry.map_err(at(&directory))?.path();
-            if path.extension().is_some_and(|found| found == EXTENSION) {
+            let ours = |found| found == EXTENSION || found == KEPT_EXTENSION;
+            if path.extension().is_some_and(ours) {
                 fs::remove_file(&path).map_err(at(&path))?;
             }
         }
@@ -115,10 +118,18 @@ impl SpillStore for FileSpill {
         file.read_exact_at(out, offset).map_err(at(&spill.path))
     }
 
-    fn copy(&mut self, id: SpillId) -> Result<Box<dyn Read + Send>, SpillError> {
+    fn copy(&mut self, id: SpillId) -> Result<SpillCopy, SpillError> {
+        let name = self.next;
+        self.next += 1;
         let spill = self.file(id)?;
         let file = File::open(&spill.path).map_err(at(&spill.path))?;
-        Ok(Box::new(file.take(spill.bytes)))
+        // Bytes are only ever appended, so a further name is as good as a copy. Where the file
+        // system has none, the bytes are copied.
+        let kept = self.directory.join(format!("{name}.{KEPT_EXTENSION}"));
+        Ok(SpillCopy {
+            reader: Box::new(file.take(spill.bytes)),
+            kept: KeptFile::link(&spill.path, kept).ok(),
+        })
     }
 
     fn remove(&mut self, id: SpillId) {
@@ -173,7 +184,7 @@ mod tests {
         assert_eq!(&out, b"cdef");
         assert!(store.read(one, 3, &mut out).is_err());
 
-        let mut copy = store.copy(one).unwrap();
+        let mut copy = store.copy(one).unwrap().reader;
         store.append(one, &[b"zz"]).unwrap();
         store.remove(one);
         let mut copied = Vec::new();

@@ -29,14 +29,49 @@ pub trait SpillStore: Send {
     /// Fills `out` with the bytes from `offset`; fewer bytes there are an error.
     fn read(&mut self, id: SpillId, offset: u64, out: &mut [u8]) -> Result<(), SpillError>;
 
-    /// A reader over everything written so far, that stays good when the spill is removed.
-    fn copy(&mut self, id: SpillId) -> Result<Box<dyn io::Read + Send>, SpillError>;
+    /// Everything written so far, that stays good when the spill goes on or is removed.
+    fn copy(&mut self, id: SpillId) -> Result<SpillCopy, SpillError>;
 
     /// Forgets a spill. Failure to free its space is the store's to report.
     fn remove(&mut self, id: SpillId);
 
     /// Bytes in all spills now.
     fn bytes(&self) -> u64;
+}
+
+/// What a spill held at some moment.
+pub struct SpillCopy {
+    /// Its bytes.
+    pub reader: Box<dyn io::Read + Send>,
+    /// The same as a file, if it is one.
+    pub kept: Option<KeptFile>,
+}
+
+/// A further name of a spill file, whose bytes up to the moment it was made stay as they are;
+/// removed when dropped.
+#[derive(Debug)]
+pub struct KeptFile(PathBuf);
+
+impl KeptFile {
+    /// Gives the file at `path` a further name.
+    pub(super) fn link(path: &std::path::Path, name: PathBuf) -> io::Result<Self> {
+        std::fs::hard_link(path, &name)?;
+        Ok(Self(name))
+    }
+
+    /// Sees to it that its bytes are on disk, and gives it the name `to` (of the same file system)
+    /// for good.
+    pub fn store_as(self, to: &std::path::Path) -> io::Result<()> {
+        std::fs::File::open(&self.0)?.sync_data()?;
+        std::fs::rename(&self.0, to)
+    }
+}
+
+impl Drop for KeptFile {
+    fn drop(&mut self) {
+        // It has got another name for good, or nobody needs it.
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 /// What a spill store can run into.

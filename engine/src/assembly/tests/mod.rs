@@ -53,7 +53,7 @@ fn feed(log: &Log, feeding: Feeding) -> Result<Vec<Block>, AssemblyError> {
                     let state: AssemblerState = postcard::from_bytes(&stored).unwrap();
                     let mut copies: Vec<_> = spilled
                         .into_iter()
-                        .map(|copy| (copy.top, Some(copy.reader)))
+                        .map(|copy| (copy.top, Some(copy.copy.reader)))
                         .collect();
                     let restored = Assembler::restore(
                         feeding.memory_bytes_max,

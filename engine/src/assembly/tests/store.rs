@@ -1,12 +1,12 @@
 //! A spill store in memory, that can be told to fail.
 
-use std::io::{self, Cursor, Read};
+use std::io::{self, Cursor};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use redostream_protocol::Xid;
 
-use crate::assembly::spill::{SpillError, SpillId, SpillStore};
+use crate::assembly::spill::{SpillCopy, SpillError, SpillId, SpillStore};
 
 /// What a test makes go wrong, and sees.
 #[derive(Debug, Default)]
@@ -73,8 +73,11 @@ impl SpillStore for MemorySpill {
         Ok(())
     }
 
-    fn copy(&mut self, id: SpillId) -> Result<Box<dyn Read + Send>, SpillError> {
-        Ok(Box::new(Cursor::new(self.get(id)?.clone())))
+    fn copy(&mut self, id: SpillId) -> Result<SpillCopy, SpillError> {
+        Ok(SpillCopy {
+            reader: Box::new(Cursor::new(self.get(id)?.clone())),
+            kept: None,
+        })
     }
 
     fn remove(&mut self, id: SpillId) {
