@@ -50,11 +50,11 @@ fn framing(criterion: &mut Criterion) {
         ),
         (
             "ignored index records",
-            log_of(|log, _| log.push(11, 0, 700, &[0; 40])),
+            log_of(|log, _| log.push_main(11, 700, &[0; 40])),
         ),
         (
             "page images",
-            log_of(|log, _| log.push(11, 0, 700, &[1; 8200])),
+            log_of(|log, _| log.push_main(11, 700, &[1; 8200])),
         ),
     ];
     for (name, log) in &logs {

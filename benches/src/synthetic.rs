@@ -7,7 +7,7 @@ use redostream_engine::assembly::part::{Commit, Control, ControlKind, Part, Run,
 use redostream_engine::catalog::relation::{Attribute, Layout, Target};
 use redostream_engine::decoding::merge::Tops;
 use redostream_engine::decoding::task::Targets;
-use redostream_engine::framing::chunk::{ChunkBuffers, FramedChunk, FramingRules, Span};
+use redostream_engine::framing::chunk::{ChunkBuffers, FramedChunk, FramingRules, Span, Stop};
 use redostream_engine::framing::crc::crc32c;
 use redostream_engine::framing::format::WalFormat;
 use redostream_engine::framing::framer::{Framer, Progress};
@@ -91,6 +91,14 @@ impl LogBuilder {
         self.bytes.resize(self.bytes.len().next_multiple_of(8), 0);
     }
 
+    /// Appends a record that has nothing but its resource manager's own data.
+    pub fn push_main(&mut self, manager: u8, xid: u32, main: &[u8]) {
+        let mut payload = vec![254];
+        payload.extend_from_slice(&(main.len() as u32).to_le_bytes());
+        payload.extend_from_slice(main);
+        self.push(manager, 0, xid, &payload);
+    }
+
     /// Appends an insert of a tuple into a page of `file`.
     pub fn insert(&mut self, xid: u32, file: u32, block: u32, columns: u16, values: &[u8]) {
         let mut payload = vec![0, 0x20];
@@ -130,7 +138,9 @@ impl LogBuilder {
         let tracked = redostream_engine::catalog::tracked::TrackedFiles::default();
         let mut framer = Framer::new(rules, &tracked, span, buffers);
         assert_eq!(framer.run(), Progress::Done, "the log is whole");
-        framer.finish()
+        let chunk = framer.finish();
+        assert_eq!(chunk.stop, Stop::End, "the log is right");
+        chunk
     }
 }
 

@@ -59,6 +59,9 @@ const TORN_GRACE: Duration = Duration::from_secs(5);
 const ROOM_WAIT: Duration = Duration::from_secs(60);
 const ROOM_STEP: Duration = Duration::from_millis(500);
 
+/// How often what lies behind the end of the log is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// How a pipeline runs.
 #[derive(Clone, Debug)]
 pub struct PipelineOptions {
@@ -214,6 +217,7 @@ pub fn run(
             next_chunk: 0,
             next_part: 0,
             torn: None,
+            looked: None,
             ready_told: false,
         }),
         assembly: Mutex::new(AssemblyStep {
@@ -290,6 +294,8 @@ struct GateStep {
     next_part: u64,
     /// Since when the log ends at this LSN though a later page is in its place.
     torn: Option<(Lsn, Instant)>,
+    /// Where and when nothing was found behind the log's end, up to where.
+    looked: Option<(Lsn, Lsn, Instant)>,
     ready_told: bool,
 }
 
@@ -330,11 +336,6 @@ struct Decoded {
 struct Task {
     work: Arc<PartWork>,
     partition: usize,
-}
-
-/// Adds the time since then.
-fn waited(counter: &AtomicU64, since: Instant) {
-    counter.fetch_add(since.elapsed().as_nanos() as u64, Ordering::Relaxed);
 }
 
 impl<'a> Shared<'a> {

@@ -8,12 +8,13 @@ use parking_lot::Mutex;
 use redostream_protocol::Lsn;
 
 use super::worker::Worker;
-use super::{Framed, GateStep, IDLE, PartWork, TORN_GRACE, Task};
+use super::{Framed, GateStep, IDLE, LOOK, PartWork, TORN_GRACE, Task};
 use crate::error::EngineError;
 use crate::framing::chunk::Stop;
 use crate::framing::error::FrameError;
 use crate::gate::{GateError, GatedPart, Passed};
 use crate::limits::WAL_PAGE_BYTES;
+use crate::source::Available;
 use crate::source::chunk::{Next, Plan};
 
 impl Worker<'_, '_> {
@@ -138,7 +139,7 @@ impl Worker<'_, '_> {
         let available = source.available(plan.span.start)?;
         let goes_on = error.is_past_checks()
             || (available.trusted && available.end > lsn)
-            || self.later_page(lsn, available.end)?;
+            || self.look_further(step, lsn, available)?;
         let torn_for = match step.torn {
             Some((at, since)) if at == lsn => since.elapsed(),
             _ => Duration::ZERO,
@@ -161,6 +162,25 @@ impl Worker<'_, '_> {
             source.wait(available.end, IDLE);
         }
         Ok(())
+    }
+
+    /// As [`Self::later_page`], but not again and again while the log waits at its end: files are
+    /// longer than what is written in them, and all of the rest would be read each time.
+    fn look_further(
+        &self,
+        step: &mut GateStep,
+        lsn: Lsn,
+        available: Available,
+    ) -> Result<bool, EngineError> {
+        let looked = step.looked.filter(|(at, end, since)| {
+            (*at, *end) == (lsn, available.end) && since.elapsed() < LOOK
+        });
+        if looked.is_some() && !available.closed {
+            return Ok(false);
+        }
+        let later = self.later_page(lsn, available.end)?;
+        step.looked = (!later).then(|| (lsn, available.end, Instant::now()));
+        Ok(later)
     }
 
     /// Whether a page behind `lsn` is what it says it is, so that the log goes on there.

@@ -1,17 +1,21 @@
 //! A worker's loop: what it does next, and when it sleeps.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use crossbeam::deque::{Injector, Steal};
 use redostream_protocol::Lsn;
 
-use super::{IDLE, Shared, Task, waited};
+use super::{IDLE, Shared, Task};
 use crate::catalog::tracked::TrackedFiles;
 use crate::decoding::ordered::Scratch;
 use crate::error::EngineError;
 use crate::source::chunk::Planned;
+
+fn waited(counter: &AtomicU64, since: Instant) {
+    counter.fetch_add(since.elapsed().as_nanos() as u64, Ordering::Relaxed);
+}
 
 /// One worker thread.
 pub(super) struct Worker<'s, 'a> {
