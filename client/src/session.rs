@@ -345,14 +345,19 @@ impl Session {
 
     /// Says goodbye.
     pub(crate) async fn close(mut self) {
-        for writer in std::mem::take(&mut self.writers) {
-            writer.send(&Bye).await;
+        // On the connection that acknowledgements took: it must not overtake the last of them.
+        let writers = std::mem::take(&mut self.writers);
+        for writer in &writers {
+            if writer.send(&Bye).await {
+                break;
+            }
         }
-        // Writers end when their senders are gone; readers when the server closes. What still comes
-        // is taken off the connections: closing one that holds unread bytes would reset it, and
-        // the server might never see the last acknowledgement.
+        // What still comes is taken off the connections until the server closes them: closing one
+        // that holds unread bytes would reset it, and the server might never see the last
+        // acknowledgement. Then writers end when their senders are gone.
         let done = async {
             while self.arrivals.recv().await.is_some() {}
+            drop(writers);
             while self.tasks.join_next().await.is_some() {}
         };
         let _ = tokio::time::timeout(Duration::from_millis(500), done).await;

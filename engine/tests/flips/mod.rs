@@ -156,6 +156,7 @@ impl Laid {
         );
         let spill = FileSpill::new(self.spill.path().join("spill"), u64::MAX).unwrap();
         let options = PipelineOptions {
+            restart_points: redostream_engine::pipeline::RestartRequest::default(),
             decoders: 1,
             partitions: 1,
             chunk_bytes: 256 * 1024,

@@ -9,6 +9,7 @@
 )]
 
 mod bad_input;
+mod ddl_capture;
 mod encodings;
 mod files;
 mod json_values;
@@ -16,6 +17,7 @@ mod live;
 mod programs;
 mod recorded;
 mod refused;
+mod replica;
 mod restart;
 mod resume;
 mod serve;

@@ -136,7 +136,7 @@ vacuum full pg_proc; vacuum full pg_enum; vacuum freeze pg_attribute; create dat
 ";
 
 /// A seed that can be given to run one case again.
-fn seed() -> u64 {
+pub(super) fn seed() -> u64 {
     let given = std::env::var("REDOSTREAM_SEED").ok();
     given.and_then(|seed| seed.parse().ok()).unwrap_or_else(|| {
         let now = std::time::SystemTime::now();
