@@ -156,12 +156,11 @@ impl Laid {
         );
         let spill = FileSpill::new(self.spill.path().join("spill"), u64::MAX).unwrap();
         let options = PipelineOptions {
-            restart_points: redostream_engine::pipeline::RestartRequest::default(),
+            restart_points: pipeline::RestartRequest::default(),
             decoders: 1,
             partitions: 1,
             chunk_bytes: 256 * 1024,
             end: self.end,
-            restart_points: pipeline::RestartRequest::default(),
         };
         let (counters, stop) = (Counters::default(), StopToken::default());
         let assembler = Assembler::new(64 << 20, Box::new(spill));
