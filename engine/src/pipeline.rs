@@ -397,10 +397,16 @@ impl<'s, 'a> Worker<'s, 'a> {
 
     /// Gives the catalogs to whoever asks for them, if the gate is free.
     fn answer(&self) {
-        let current = &self.shared.counters.catalog;
-        if current.is_wanted()
+        if self.shared.counters.catalog.is_wanted()
             && let Some(mut step) = self.shared.gate.try_lock()
         {
+            self.answer_from(&mut step);
+        }
+    }
+
+    fn answer_from(&self, step: &mut GateStep) {
+        let current = &self.shared.counters.catalog;
+        if current.is_wanted() {
             current.give(step.gate.current_catalog());
         }
     }
@@ -737,6 +743,8 @@ impl<'s, 'a> Worker<'s, 'a> {
                 step.torn = goes_on.then(|| (lsn, Instant::now()));
             }
             self.restart(step, Next::Record(lsn), Lsn::INVALID);
+            // Nobody else gets to the gate while this waits.
+            self.answer_from(step);
             source.wait(available.end, IDLE);
         }
         Ok(())
