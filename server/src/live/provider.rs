@@ -210,6 +210,10 @@ impl StreamProvider for LiveProvider {
         }
     }
 
+    fn describe(&self, database: &str, table: &str, at: Option<&str>) -> Result<String, Fault> {
+        super::describe::describe(&self.0, database, table, at)
+    }
+
     fn database_name(&self, database: DatabaseOid) -> Option<String> {
         let databases = self.current()?.databases().ok()?;
         let found = databases.into_iter().find(|known| known.oid == database);
@@ -242,11 +246,6 @@ impl StreamProvider for LiveProvider {
                 .unwrap_or(false)
         };
         known.iter().filter(|database| wanted(database)).any(has)
-    }
-
-    fn describe(&self, _database: &str, table: &str, _at: Option<&str>) -> Result<String, Fault> {
-        let message = format!("this server cannot describe {table}: structures are not served yet");
-        Err(Fault::new(FaultCode::NotFound, message))
     }
 
     fn probe(&self, request: &StartRequest) -> Result<(Position, String), Fault> {
