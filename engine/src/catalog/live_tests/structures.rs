@@ -215,8 +215,8 @@ fn split_statements(script: &str) -> Vec<String> {
     for line in script.lines() {
         statement.push_str(line);
         statement.push('\n');
-        let whole = statement.matches('\'').count() % 2 == 0
-            && statement.matches("$$").count() % 2 == 0
+        let whole = statement.matches('\'').count().is_multiple_of(2)
+            && statement.matches("$$").count().is_multiple_of(2)
             && line.trim_end().ends_with(';');
         if !copying && whole && line.ends_with("from stdin;") {
             copying = true;
