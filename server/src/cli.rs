@@ -325,7 +325,7 @@ pub(crate) struct DecodeArguments {
     /// Bytes of WAL per chunk, for measurements.
     #[arg(long, value_name = "SIZE", value_parser = size::parse, default_value = "256KiB", hide = true)]
     pub(crate) chunk: u64,
-    /// Partitions per chunk, for measurements; 0 takes one for each decoder.
+    /// Partitions per chunk, for measurements; 0 takes one.
     #[arg(long, value_name = "N", default_value_t = 0, hide = true)]
     pub(crate) partitions: usize,
 }

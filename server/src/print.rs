@@ -15,6 +15,7 @@ use redostream_protocol::render::{
     Json, JsonOptions, Relations, SessionSettings, TestDecoding, TestDecodingOptions,
 };
 use redostream_protocol::schema::{Database, Name, Relation, RelationVersion};
+use redostream_protocol::value::ClientEncoding;
 use redostream_protocol::{DatabaseOid, Oid, Position, Xid};
 use rustc_hash::FxHashMap;
 
@@ -54,6 +55,8 @@ pub(crate) struct PrinterOptions {
     pub(crate) major: u16,
     pub(crate) system_identifier: u64,
     pub(crate) settings: SessionSettings,
+    /// Of the lines in test_decoding format; the database's own, if none.
+    pub(crate) encoding: Option<Arc<ClientEncoding>>,
     pub(crate) relations: RelationRegistry,
     pub(crate) databases: Vec<Database>,
     /// Tables to print; all, if empty.
@@ -80,7 +83,7 @@ impl<W: Write> Printer<W> {
                 let options = TestDecodingOptions {
                     major,
                     settings,
-                    utf8: false,
+                    encoding: options.encoding,
                 };
                 Renderer::TestDecoding(Box::new(TestDecoding::new(options)))
             }
@@ -184,6 +187,10 @@ impl<W: Write> Printer<W> {
             }
             match &mut self.renderer {
                 Renderer::TestDecoding(renderer) => {
+                    if is_standalone(&event) {
+                        // Its database says what encoding its text has.
+                        renderer.set_transaction(&standalone_header(&event, block));
+                    }
                     renderer
                         .event(&event, &self.known, &mut self.buffer)
                         .map_err(output)?;

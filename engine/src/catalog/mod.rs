@@ -16,6 +16,7 @@
 pub mod bootstrap;
 mod cache;
 pub mod commit_log;
+mod current;
 pub mod ddl;
 mod detoast;
 mod error;
@@ -50,6 +51,7 @@ use redostream_protocol::{DatabaseOid, Lsn, Oid, RelFileNode, Xid};
 use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
 
+pub use current::CurrentCatalog;
 pub use error::CatalogError;
 pub use pages::PageError;
 pub use reg_text::CatalogSnapshot;

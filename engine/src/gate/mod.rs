@@ -25,10 +25,11 @@ use rustc_hash::FxHashSet;
 
 use crate::assembly::part::{Control, ControlKind};
 use crate::catalog::bootstrap::readiness::{ConsistencyError, Readiness};
-use crate::catalog::{Catalog, CatalogError};
+use crate::catalog::{Catalog, CatalogError, CatalogSnapshot};
 use crate::decoding::merge::Tops;
 use crate::decoding::task::{Targets, TaskOutput};
-use crate::framing::chunk::{FrameError, FramedChunk, FramingRules};
+use crate::framing::chunk::{FramedChunk, FramingRules};
+use crate::framing::error::FrameError;
 use crate::framing::format::WalFormat;
 use crate::framing::partition::{Group, OrderedEntry, OrderedKind};
 use crate::framing::record::{Record, RecordError};
@@ -189,6 +190,12 @@ impl Passage<'_> {
 }
 
 impl Gate {
+    /// An unchanging copy of the catalogs as they are now.
+    #[must_use]
+    pub fn current_catalog(&mut self) -> Arc<CatalogSnapshot> {
+        self.catalog.snapshot(&self.transactions)
+    }
+
     /// A gate over a bootstrapped catalog; the first record is expected at `start`.
     #[must_use]
     pub fn new(
@@ -238,6 +245,7 @@ impl Gate {
             format: self.format,
             segment_bytes: self.segment_bytes,
             partitions: 1,
+            timelines: None,
         }
     }
 
@@ -262,6 +270,12 @@ impl Gate {
     ) -> Result<Passed, GateError> {
         if self.catalog.tracked().generation() != generation {
             return Ok(Passed::Again(self.join.expected()));
+        }
+        if chunk.first.is_none() {
+            // No record starts here: all of it belongs to one that began in an earlier chunk, and
+            // the log has been taken up to that one's end already.
+            self.join.passed(chunk);
+            return Ok(Passed::Whole);
         }
         let tops = Tops::of(&chunk.groups, |group| match group.top {
             Xid::INVALID => self.transactions.top_of(group.xid),
@@ -291,7 +305,7 @@ impl Gate {
                 return Ok(Passed::Again(self.join.expected()));
             }
         }
-        // A chunk in which no record starts says no more of its end than that it goes on.
+        // A chunk that only goes on with a record ends before that record does.
         let end = chunk.next.max(self.join.expected());
         self.note_transactions(&mut passage, end)?;
         self.cut(&mut passage, u32::MAX, end)?;

@@ -10,7 +10,9 @@
 
 mod bad_input;
 mod ddl_capture;
+mod encodings;
 mod files;
+mod json_values;
 mod live;
 mod programs;
 mod recorded;

@@ -1,4 +1,5 @@
-//! Every recorded case, with one, two and four decoders: the same bytes as the server's.
+//! Every recorded case, with one, two and four decoders, whole and split chunks, large and small
+//! ones: the same bytes as the server's.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -10,6 +11,13 @@ use redostream_testdata::recorded::{Case, case, cases, unpack_base};
 use redostream_testdata::server::MAJORS;
 
 use crate::programs;
+
+/// Decoders, partitions and sizes of a chunk.
+const WAYS: [(&str, &str, &str); 3] = [
+    ("1", "1", "256KiB"),
+    ("2", "3", "32KiB"),
+    ("4", "1", "8KiB"),
+];
 
 fn decode(case: &Case, base: &std::path::Path, wal: &std::path::Path) -> Decode {
     Decode::new(&programs::server(), base)
@@ -37,9 +45,11 @@ fn check_version(version: u32) {
         let wal = tempfile::tempdir().unwrap();
         case.unpack_wal(wal.path()).unwrap();
         let expected = case.expected().unwrap();
-        for decoders in ["1", "2", "4"] {
+        for (decoders, partitions, chunk) in WAYS {
             let decoded = decode(case, base.path(), wal.path())
                 .with("--decoders", decoders)
+                .with("--partitions", partitions)
+                .with("--chunk", chunk)
                 .try_run()
                 .unwrap();
             match compare(&expected, &decoded.printed) {
@@ -47,7 +57,7 @@ fn check_version(version: u32) {
                 verdict => {
                     let _ = writeln!(
                         told,
-                        "{version} {} with {decoders} decoders: exit status {:?}\n{}{}",
+                        "{version} {} with {decoders} decoders, {partitions} partitions, chunks of {chunk}: exit status {:?}\n{}{}",
                         case.name,
                         decoded.status,
                         verdict.err().unwrap_or_default(),

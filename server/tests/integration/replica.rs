@@ -17,7 +17,9 @@ use redostream_engine::catalog::{Catalog, RelationRegistry};
 use redostream_engine::error::EngineError;
 use redostream_engine::feed::block::Block;
 use redostream_engine::gate::{Gate, Selection};
-use redostream_engine::pipeline::{self, Counters, PipelineOptions, Sink, StopToken};
+use redostream_engine::pipeline::{
+    self, Counters, PipelineOptions, RestartRequest, Sink, StopToken,
+};
 use redostream_engine::source::{
     FileSource, FileSourceOptions, SegmentSize, Source, TimelineChoice,
 };
@@ -218,11 +220,11 @@ fn script(
     );
     let store = FileSpill::new(spill.to_owned(), u64::MAX).unwrap();
     let options = PipelineOptions {
+        restart_points: RestartRequest::default(),
         decoders: 2,
         partitions: 0,
         chunk_bytes: 64 * 1024,
         end,
-        restart_points: pipeline::RestartRequest::default(),
     };
     let (result, _) = pipeline::run(
         &*source,
