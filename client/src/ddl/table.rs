@@ -38,6 +38,8 @@ fn name_of(table: &TableShape) -> String {
     qualified(Some(&table.schema), &table.name)
 }
 
+/// All constraints. Those that say that a column is not null come before the primary key, which
+/// would say so under a name of its own.
 fn constraints(table: &TableShape) -> Vec<Constraint<'_>> {
     let primary = table.primary_key.iter().map(|key: &KeyShape| Constraint {
         name: &key.name,
@@ -45,16 +47,17 @@ fn constraints(table: &TableShape) -> Vec<Constraint<'_>> {
         inherited: false,
         foreign: false,
     });
-    let others = table
-        .constraints
-        .iter()
-        .map(|other: &ConstraintShape| Constraint {
+    let of_kind = |not_null: bool| {
+        let all = table.constraints.iter();
+        let wanted = all.filter(move |other| (other.kind == "not_null") == not_null);
+        wanted.map(|other: &ConstraintShape| Constraint {
             name: &other.name,
             definition: &other.definition,
             inherited: other.inherited,
             foreign: other.kind == "foreign_key",
-        });
-    primary.chain(others).collect()
+        })
+    };
+    of_kind(true).chain(primary).chain(of_kind(false)).collect()
 }
 
 /// Indexes that no constraint makes.

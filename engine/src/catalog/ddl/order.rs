@@ -193,14 +193,14 @@ mod tests {
             ]),
             [2, 1]
         );
-        // 1 uses 2; both go. Then 3 stops using 2 and stays.
+        // 1 uses 2; both go. 3 stops using 2 before that, and stays.
         assert_eq!(
             order(vec![
                 change(1, "a", Some(&[2]), None),
                 change(2, "b", Some(&[]), None),
                 change(3, "c", Some(&[2]), Some(&[])),
             ]),
-            [3, 1, 2],
+            [1, 3, 2],
         );
     }
 
