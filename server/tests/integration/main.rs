@@ -10,6 +10,7 @@
 
 mod bad_input;
 mod files;
+mod keeping;
 mod live;
 mod programs;
 mod recorded;
