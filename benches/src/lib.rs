@@ -4,7 +4,12 @@
 //! needs no server. Its size says little about throughput on large logs: the figures compare one
 //! change of the code with the next, not Redostream with anything else.
 
+pub mod compare;
+pub mod synthetic;
+
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use redostream_engine::assembly::{Assembler, FileSpill};
@@ -37,6 +42,12 @@ impl Sink for Nothing {
 }
 
 impl Recording {
+    /// What stands in a directory: a data directory `base`, and the log after it in `wal`.
+    #[must_use]
+    pub fn of(directory: TempDir, end: Lsn) -> Self {
+        Recording { directory, end }
+    }
+
     /// Unpacks a case of PostgreSQL 15.
     ///
     /// # Errors
@@ -56,11 +67,75 @@ impl Recording {
     /// When it cannot be decoded.
     pub fn decode(&self, decoders: usize) -> Result<Counters> {
         let root = self.directory.path();
-        let data = DataDirectory::open(&root.join("base"))?;
+        let log = Log {
+            base: root.join("base"),
+            wal: root.join("wal"),
+            end: self.end,
+        };
+        Ok(log.decode(&Settings::with_decoders(decoders))?.counters)
+    }
+}
+
+/// WAL on disk, and the data directory from before it.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// The data directory.
+    pub base: PathBuf,
+    /// The directory with the segments.
+    pub wal: PathBuf,
+    /// First LSN that is not wanted.
+    pub end: Lsn,
+}
+
+/// How a log is decoded.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Workers; 0 takes the machine's cores.
+    pub decoders: usize,
+    /// Partitions of a chunk; 0 for the engine's choice.
+    pub partitions: usize,
+    /// Bytes of WAL in a chunk.
+    pub chunk_bytes: usize,
+    /// Memory for open transactions.
+    pub memory_bytes: usize,
+}
+
+impl Settings {
+    /// As `decode` is run by default, with so many workers.
+    #[must_use]
+    pub const fn with_decoders(decoders: usize) -> Self {
+        Self {
+            decoders,
+            partitions: 0,
+            chunk_bytes: redostream_engine::limits::CHUNK_BYTES,
+            memory_bytes: 256 << 20,
+        }
+    }
+}
+
+/// What decoding a log gave.
+#[derive(Debug)]
+pub struct Decoded {
+    /// What was counted.
+    pub counters: Counters,
+    /// From the first byte read to the last transaction released.
+    pub seconds: f64,
+    /// Reading the catalogs before that.
+    pub bootstrap_seconds: f64,
+}
+
+impl Log {
+    /// Decodes all of it to nothing.
+    ///
+    /// # Errors
+    /// When it cannot be decoded.
+    pub fn decode(&self, settings: &Settings) -> Result<Decoded> {
+        let begun = Instant::now();
+        let data = DataDirectory::open(&self.base)?;
         let mut catalog = Catalog::new(data.format());
         let loaded = bootstrap::load(&data, None, &mut catalog)?;
         let options = FileSourceOptions {
-            directories: vec![root.join("wal")],
+            directories: vec![self.wal.clone()],
             system_identifier: loaded.system_identifier,
             segment_size: SegmentSize::new(loaded.segment_bytes).context("segment size")?,
             page_magic: data.format().page_magic,
@@ -82,17 +157,20 @@ impl Recording {
             loaded.segment_bytes,
             loaded.redo,
         );
-        let spill = FileSpill::new(root.join("spill"), u64::MAX)?;
-        let assembler = Assembler::new(256 << 20, Box::new(spill));
+        let spill_directory = TempDir::new()?;
+        let spill = FileSpill::new(spill_directory.path().join("spill"), u64::MAX)?;
+        let assembler = Assembler::new(settings.memory_bytes, Box::new(spill));
         let options = PipelineOptions {
-            decoders,
-            partitions: 0,
-            chunk_bytes: redostream_engine::limits::CHUNK_BYTES,
+            decoders: settings.decoders,
+            partitions: settings.partitions,
+            chunk_bytes: settings.chunk_bytes,
             end: self.end,
             restart_points: pipeline::RestartRequest::default(),
         };
         let counters = Counters::default();
         let stop = StopToken::default();
+        let bootstrap_seconds = begun.elapsed().as_secs_f64();
+        let since = Instant::now();
         pipeline::run(
             &*source,
             gate,
@@ -103,6 +181,10 @@ impl Recording {
             &stop,
         )
         .0?;
-        Ok(counters)
+        Ok(Decoded {
+            counters,
+            seconds: since.elapsed().as_secs_f64(),
+            bootstrap_seconds,
+        })
     }
 }

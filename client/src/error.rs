@@ -38,6 +38,16 @@ pub enum ClientError {
     /// An event that passed its checks cannot be taken apart: a mistake of this library.
     #[error("event: {0}")]
     Event(#[from] EventError),
+    /// A row that is larger than this receiver takes. Allow larger values, or leave its table out.
+    #[error(
+        "a row of {bytes} bytes holds a value larger than the {value_bytes_max} bytes that are taken; allow more with --value-max, or leave its table out with --exclude-table"
+    )]
+    ValueTooLarge {
+        /// Bytes of the row's event.
+        bytes: u64,
+        /// The bound on a value.
+        value_bytes_max: u64,
+    },
     /// A column that is not there, or a value that does not fit what was asked for.
     #[error("{table}, column {column}: {problem}")]
     Value {

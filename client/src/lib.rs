@@ -75,6 +75,7 @@
 pub mod blocking;
 mod connection;
 mod control;
+pub mod ddl;
 mod error;
 mod options;
 mod row;

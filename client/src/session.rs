@@ -7,7 +7,9 @@ use bytes::Bytes;
 use redostream_protocol::control::Start;
 use redostream_protocol::event::TransactionHeader;
 use redostream_protocol::schema::{Relation, RelationVersion};
-use redostream_protocol::wire::limits::{JOINER_FRAMES_MAX, RELATION_BYTES_MAX};
+use redostream_protocol::wire::limits::{
+    EVENT_REST_BYTES_MAX, JOINER_FRAMES_MAX, RELATION_BYTES_MAX,
+};
 use redostream_protocol::wire::parts::PartCollector;
 use redostream_protocol::wire::{
     Ack, BlockSummary, Bye, CheckError, Credit, DataHead, End, Heartbeat, Hello, Joiner, Notice,
@@ -58,6 +60,7 @@ pub(crate) struct Session {
     writers: Vec<Writer>,
     relation_parts: PartCollector,
     event_parts: PartCollector,
+    value_bytes_max: u64,
     check: OrderedCheck,
     shapes: Vec<Option<Arc<Shape>>>,
     window: u64,
@@ -142,7 +145,11 @@ impl Session {
             joiner: Joiner::new(2 * options.window_bytes, JOINER_FRAMES_MAX),
             writers,
             relation_parts: PartCollector::new("relation", RELATION_BYTES_MAX as u64),
-            event_parts: PartCollector::new("event", options.value_bytes_max),
+            event_parts: PartCollector::new(
+                "event",
+                options.value_bytes_max.saturating_add(EVENT_REST_BYTES_MAX),
+            ),
+            value_bytes_max: options.value_bytes_max,
             check: OrderedCheck::new(after),
             shapes: Vec::new(),
             window: options.window_bytes,
@@ -247,6 +254,17 @@ impl Session {
         }))
     }
 
+    /// A row beyond the bound is no damage, and asking again does not make it smaller.
+    fn too_large(&self, error: WireError) -> ClientError {
+        match error {
+            WireError::TooLarge { size, .. } => ClientError::ValueTooLarge {
+                bytes: size,
+                value_bytes_max: self.value_bytes_max,
+            },
+            error => error.into(),
+        }
+    }
+
     fn take_data(
         &mut self,
         head: DataHead,
@@ -256,7 +274,8 @@ impl Session {
         let (events, summary) = match summary {
             Some(summary) if !self.event_parts.inside() => (events, summary),
             _ => {
-                let Some(whole) = self.event_parts.push(head.part, &events)? else {
+                let pushed = self.event_parts.push(head.part, &events);
+                let Some(whole) = pushed.map_err(|error| self.too_large(error))? else {
                     return Ok(None);
                 };
                 let continues = head.continues.as_ref();
@@ -326,14 +345,19 @@ impl Session {
 
     /// Says goodbye.
     pub(crate) async fn close(mut self) {
-        for writer in std::mem::take(&mut self.writers) {
-            writer.send(&Bye).await;
+        // On the connection that acknowledgements took: it must not overtake the last of them.
+        let writers = std::mem::take(&mut self.writers);
+        for writer in &writers {
+            if writer.send(&Bye).await {
+                break;
+            }
         }
-        // Writers end when their senders are gone; readers when the server closes. What still comes
-        // is taken off the connections: closing one that holds unread bytes would reset it, and
-        // the server might never see the last acknowledgement.
+        // What still comes is taken off the connections until the server closes them: closing one
+        // that holds unread bytes would reset it, and the server might never see the last
+        // acknowledgement. Then writers end when their senders are gone.
         let done = async {
             while self.arrivals.recv().await.is_some() {}
+            drop(writers);
             while self.tasks.join_next().await.is_some() {}
         };
         let _ = tokio::time::timeout(Duration::from_millis(500), done).await;

@@ -4,7 +4,7 @@ use redostream_protocol::Lsn;
 
 use crate::assembly::AssemblyError;
 use crate::decoding::DecodeError;
-use crate::framing::chunk::FrameError;
+use crate::framing::error::FrameError;
 use crate::gate::GateError;
 use crate::source::SourceError;
 

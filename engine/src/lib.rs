@@ -3,6 +3,7 @@
 //! The folders are the stages in flow order: [`source`], [`framing`], [`gate`] with its
 //! [`catalog`], [`decoding`], [`assembly`], [`feed`]. Start reading at [`pipeline`].
 
+pub mod arena;
 pub mod assembly;
 pub mod catalog;
 pub mod decoding;

@@ -88,10 +88,20 @@ pub const INITDB_FILE_NUMBER_END: u32 = 16384;
 pub const CATALOG_OID_END: u32 = 12000;
 /// The highest block number of a catalog file that is believed (64 GB).
 pub const CATALOG_BLOCKS_MAX: u32 = 8 * 1024 * 1024;
+/// How deep a stored expression may be nested.
+pub const NODE_DEPTH_MAX: usize = 200;
 /// How deep types may be nested (domain over array of composite ...).
 pub const TYPE_DEPTH_MAX: usize = 64;
 
 const _: () = assert!(REDO_PIECE_BYTES * 4 <= REDO_BUFFER_BYTES_MIN);
+/// Memory for arenas is mapped in regions of this size: some huge pages.
+pub const ARENA_REGION_BYTES: usize = 8 * 1024 * 1024;
+/// Arenas take whole units of this size of a region.
+pub const ARENA_UNIT_BYTES: usize = 4 * 1024;
+/// Smaller arenas are allocated by themselves, so that rounding up costs little.
+pub const ARENA_BYTES_MIN: usize = 16 * 1024;
+/// Regions that are kept though nothing is in them.
+pub const ARENA_REGIONS_KEPT: usize = 4;
 /// Buffers larger than this are freed instead of being kept for use again.
 pub const POOLED_BUFFER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Buffers kept for use again.
@@ -104,3 +114,5 @@ const _: () = assert!(CHUNK_BYTES.is_multiple_of(WAL_PAGE_BYTES));
 const _: () = assert!(COPY_BYTES_MAX < BLOCK_BYTES);
 const _: () = assert!(REBUILD_SCRATCH_BYTES < BLOCK_BYTES);
 const _: () = assert!(TRANSACTION_POOL_BYTES < BLOCK_BYTES);
+const _: () = assert!(ARENA_REGION_BYTES.is_multiple_of(ARENA_UNIT_BYTES * 64));
+const _: () = assert!(ARENA_BYTES_MIN >= 4 * ARENA_UNIT_BYTES);

@@ -36,6 +36,8 @@ pub(crate) enum Command {
     Token(TokenArguments),
     /// Decode WAL files offline, from a data directory or base backup, to standard output.
     Decode(DecodeArguments),
+    /// Show how to put the text of DDL statements into the log, so that events carry it (optional).
+    DdlCapture(DdlCaptureArguments),
 }
 
 /// How to log.
@@ -68,6 +70,14 @@ pub(crate) enum Format {
     TestDecoding,
     /// Nothing: decode only.
     None,
+}
+
+/// `ddl-capture`.
+#[derive(Debug, Args)]
+pub(crate) struct DdlCaptureArguments {
+    /// Print the SQL that installs the event trigger; run it with psql as a superuser.
+    #[arg(long)]
+    pub(crate) print_sql: bool,
 }
 
 /// `demo`.
@@ -315,7 +325,7 @@ pub(crate) struct DecodeArguments {
     /// Bytes of WAL per chunk, for measurements.
     #[arg(long, value_name = "SIZE", value_parser = size::parse, default_value = "256KiB", hide = true)]
     pub(crate) chunk: u64,
-    /// Partitions per chunk, for measurements; 0 takes one for each decoder.
+    /// Partitions per chunk, for measurements; 0 takes one.
     #[arg(long, value_name = "N", default_value_t = 0, hide = true)]
     pub(crate) partitions: usize,
 }

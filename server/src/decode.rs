@@ -18,7 +18,7 @@ use redostream_engine::source::{
 };
 use redostream_protocol::render::SessionSettings;
 use redostream_protocol::schema::Database;
-use redostream_protocol::value::{Monetary, TimeZone};
+use redostream_protocol::value::{ClientEncoding, Monetary, TimeZone};
 use redostream_protocol::{Lsn, TimelineId};
 
 use crate::cli::DecodeArguments;
@@ -92,6 +92,8 @@ fn printer_options(
     let usage = |error: &dyn ToString| Failure::Usage(error.to_string());
     let zone = TimeZone::named(&arguments.timezone).map_err(|error| usage(&error))?;
     let monetary = Monetary::named(&arguments.lc_monetary).map_err(|error| usage(&error))?;
+    let encoding = arguments.encoding.as_deref().map(ClientEncoding::named);
+    let encoding = encoding.transpose().map_err(|error| usage(&error))?;
     let patterns = arguments.table.iter().map(|text| TablePattern::parse(text));
     let tables: Result<Vec<_>, _> = patterns.collect();
     Ok(PrinterOptions {
@@ -101,7 +103,9 @@ fn printer_options(
         settings: SessionSettings {
             zone: Arc::new(zone),
             monetary: Arc::new(monetary),
+            ..SessionSettings::default()
         },
+        encoding: encoding.map(Arc::new),
         relations,
         databases,
         tables: tables.map_err(|fault| Failure::Usage(fault.message))?,
@@ -168,6 +172,7 @@ fn readiness(
             format: directory.format(),
             segment_bytes: loaded.segment_bytes,
             partitions: 1,
+            timelines: None,
         };
         let end = end_of_log(&source, rules, loaded.redo).map_err(runtime)?;
         readiness.wal_ends(end);

@@ -8,6 +8,7 @@ mod check;
 mod cli;
 mod config;
 pub mod control;
+mod ddl_capture;
 mod decode;
 mod demo;
 mod exit;
@@ -37,5 +38,6 @@ pub fn run() -> std::process::ExitCode {
         cli::Command::Decommission(arguments) => serve::decommission(arguments),
         cli::Command::Token(arguments) => access::run(arguments),
         cli::Command::Decode(arguments) => decode::run(arguments),
+        cli::Command::DdlCapture(arguments) => ddl_capture::run(arguments),
     })
 }

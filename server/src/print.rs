@@ -9,11 +9,13 @@ use redostream_engine::error::EngineError;
 use redostream_engine::feed::block::Block;
 use redostream_engine::pipeline::Sink;
 use redostream_protocol::cursor::Cursor;
+use redostream_protocol::ddl::{DdlEvent, ObjectShape};
 use redostream_protocol::event::{Event, EventKind, TransactionHeader, flags};
 use redostream_protocol::render::{
     Json, JsonOptions, Relations, SessionSettings, TestDecoding, TestDecodingOptions,
 };
-use redostream_protocol::schema::{Database, Relation, RelationVersion};
+use redostream_protocol::schema::{Database, Name, Relation, RelationVersion};
+use redostream_protocol::value::ClientEncoding;
 use redostream_protocol::{DatabaseOid, Oid, Position, Xid};
 use rustc_hash::FxHashMap;
 
@@ -53,6 +55,8 @@ pub(crate) struct PrinterOptions {
     pub(crate) major: u16,
     pub(crate) system_identifier: u64,
     pub(crate) settings: SessionSettings,
+    /// Of the lines in test_decoding format; the database's own, if none.
+    pub(crate) encoding: Option<Arc<ClientEncoding>>,
     pub(crate) relations: RelationRegistry,
     pub(crate) databases: Vec<Database>,
     /// Tables to print; all, if empty.
@@ -79,7 +83,7 @@ impl<W: Write> Printer<W> {
                 let options = TestDecodingOptions {
                     major,
                     settings,
-                    utf8: false,
+                    encoding: options.encoding,
                 };
                 Renderer::TestDecoding(Box::new(TestDecoding::new(options)))
             }
@@ -114,7 +118,13 @@ impl<W: Write> Printer<W> {
     /// Whether the event's table is asked for.
     fn admits(&mut self, event: &Event<'_>) -> bool {
         let version = event.header.relation;
-        if self.tables.is_empty() || version.0 == 0 {
+        if self.tables.is_empty() {
+            return true;
+        }
+        if event.header.kind == EventKind::Ddl {
+            return self.admits_ddl(event);
+        }
+        if version.0 == 0 {
             return true;
         }
         if let Some(known) = self.admitted.get(&version) {
@@ -134,6 +144,37 @@ impl<W: Write> Printer<W> {
         admits
     }
 
+    /// Whether a change of structure concerns a table that is asked for, under its old name or its
+    /// new one. One that cannot be read is let through, for the renderer to say what is wrong.
+    fn admits_ddl(&self, event: &Event<'_>) -> bool {
+        let Ok(ddl) = postcard::from_bytes::<DdlEvent>(event.payload) else {
+            return true;
+        };
+        let text = |name: Option<&Name>| name.map(|name| name.lossy().into_owned());
+        let (schema, name) = (text(ddl.schema.as_ref()), text(Some(&ddl.name)));
+        let mut names = vec![
+            (
+                text(ddl.old_schema.as_ref()).or(schema.clone()),
+                text(ddl.old_name.as_ref()).or(name.clone()),
+            ),
+            (schema, name),
+        ];
+        for shape in [&ddl.before, &ddl.after] {
+            if let Some(ObjectShape::Table(table)) = shape {
+                names.push((text(Some(&table.schema)), text(Some(&table.name))));
+            }
+        }
+        names.iter().any(|(schema, name)| {
+            let (schema, name) = (
+                schema.as_deref().unwrap_or(""),
+                name.as_deref().unwrap_or(""),
+            );
+            self.tables
+                .iter()
+                .any(|pattern| pattern.matches(schema, name))
+        })
+    }
+
     fn print(&mut self, bytes: &[u8], block: &Block) -> Result<(), EngineError> {
         if matches!(self.renderer, Renderer::None) {
             return Ok(());
@@ -146,6 +187,10 @@ impl<W: Write> Printer<W> {
             }
             match &mut self.renderer {
                 Renderer::TestDecoding(renderer) => {
+                    if is_standalone(&event) {
+                        // Its database says what encoding its text has.
+                        renderer.set_transaction(&standalone_header(&event, block));
+                    }
                     renderer
                         .event(&event, &self.known, &mut self.buffer)
                         .map_err(output)?;

@@ -7,6 +7,8 @@
 mod client;
 #[path = "session/secure.rs"]
 mod secure;
+#[path = "session/strangers.rs"]
+mod strangers;
 #[path = "session/stream.rs"]
 mod stream;
 
@@ -36,10 +38,19 @@ struct Bench {
 }
 
 async fn serve_in(provider: Fixed, directory: tempfile::TempDir, options: SessionOptions) -> Bench {
-    let listener = || TcpListener::bind("127.0.0.1:0");
+    let any = "127.0.0.1:0".parse().unwrap();
+    serve_at(provider, directory, options, any).await
+}
+
+async fn serve_at(
+    provider: Fixed,
+    directory: tempfile::TempDir,
+    options: SessionOptions,
+    data: SocketAddr,
+) -> Bench {
     let listeners = Listeners {
-        control: listener().await.unwrap(),
-        data: listener().await.unwrap(),
+        control: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+        data: TcpListener::bind(data).await.unwrap(),
     };
     let store = Box::new(FileStore::open(directory.path()).unwrap());
     let server = SessionServer::start(Arc::new(provider), store, listeners, options).unwrap();

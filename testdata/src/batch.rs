@@ -14,9 +14,12 @@ use crate::compare::{compare, lines_that_differ};
 use crate::decoder::Decode;
 use crate::files::{copy_tree, copy_wal};
 use crate::generator::random::Random;
-use crate::generator::{Size, generate};
+use crate::generator::{Size, generate, generate_named};
 use crate::server::Server;
 use crate::slot::printed;
+
+/// A database with content, copied for some of the seeds.
+const PATTERN: &str = "pattern";
 
 /// What kind of data directory the decoder starts from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,6 +117,7 @@ pub fn run(
     let base_dir = dir.path().join("base");
     cluster.start()?;
     take_base(&mut cluster, base, options, &base_dir)?;
+    furnish(&cluster, seeds, size)?;
     let mut ran = Vec::new();
     for seed in seeds {
         ran.push(run_seed(&cluster, *seed, size).with_context(|| format!("seed {seed}"))?);
@@ -154,22 +158,82 @@ fn take_base(
     cluster.start()
 }
 
-fn run_seed(cluster: &Cluster, seed: u64, size: Size) -> Result<Ran> {
-    let script = generate(seed, cluster.server.major, size);
-    let database = format!("seed_{seed}");
-    let slot = format!("judge_{seed}");
+/// What the seeds share: a tablespace, and a database with content to be copied.
+fn furnish(cluster: &Cluster, seeds: &[u64], size: Size) -> Result<()> {
+    let room = cluster.directory("room")?;
+    cluster.sql(
+        "postgres",
+        &format!(
+            "create tablespace room location '{}'; create database {PATTERN} template template0",
+            room.display()
+        ),
+    )?;
+    let script = generate_named(seeds[0], cluster.server.major, size, "p");
+    cluster.run_scripts(PATTERN, &[script.setup]).map(drop)
+}
+
+/// Makes a seed's database in one of the ways there are.
+fn make_database(cluster: &Cluster, database: &str, seed: u64) -> Result<()> {
     // The two ways to copy a template leave different WAL; 14 has only one.
     let strategy = match (cluster.server.major, seed % 3) {
         (14, _) | (_, 0) => "",
         (_, 1) => " strategy file_copy",
         _ => " strategy wal_log",
     };
+    let template = if seed.is_multiple_of(5) {
+        PATTERN
+    } else {
+        "template0"
+    };
+    let encoding = match seed % 16 {
+        // A template with content gives its encoding.
+        _ if template == PATTERN => "",
+        1 => " encoding 'WIN1252' locale 'C'",
+        4 => " encoding 'EUC_JP' locale 'C'",
+        7 => " encoding 'SQL_ASCII' locale 'C'",
+        11 => " encoding 'LATIN9' locale 'C'",
+        _ => "",
+    };
+    let tablespace = if seed.is_multiple_of(7) {
+        " tablespace room"
+    } else {
+        ""
+    };
     cluster.sql(
         "postgres",
-        &format!("create database {database} template template0{strategy}"),
+        &format!("create database {database} template {template}{strategy}{encoding}{tablespace}"),
     )?;
+    if seed % 7 == 1 {
+        cluster.sql(
+            "postgres",
+            &format!("alter database {database} set tablespace room"),
+        )?;
+    }
+    Ok(())
+}
+
+/// Changes of the rows that came with a template.
+const TOUCH_THE_COPIED: &str = "
+do $block$ declare t regclass; begin
+  for t in select oid from pg_class where relkind = 'r' and relname like 'p%' and relnamespace <> 'pg_catalog'::regnamespace order by oid loop
+    begin
+      execute format('delete from %s where ctid = any (array(select ctid from %s limit 2))', t, t);
+      execute format('alter table %s replica identity full', t);
+      execute format('delete from %s where ctid = any (array(select ctid from %s limit 2))', t, t);
+    exception when others then null;
+    end;
+  end loop;
+end $block$;
+";
+
+fn run_seed(cluster: &Cluster, seed: u64, size: Size) -> Result<Ran> {
+    let script = generate(seed, cluster.server.major, size);
+    let database = format!("seed_{seed}");
+    let slot = format!("judge_{seed}");
+    make_database(cluster, &database, seed)?;
     cluster.create_slot(&database, &slot)?;
-    let mut failed = cluster.run_scripts(&database, &[script.setup])?;
+    let mut failed = cluster.run_scripts(&database, &[TOUCH_THE_COPIED.to_owned()])?;
+    failed += cluster.run_scripts(&database, &[script.setup])?;
     failed += cluster.run_scripts(&database, &script.sessions)?;
     failed += cluster.run_scripts(&database, &[script.finish])?;
     let end = cluster.flushed_lsn()?;

@@ -5,11 +5,17 @@
 //! ```text
 //! --- setting NAME = VALUE        a setting of the server (before the first stage)
 //! --- versions FROM               only these major versions: 15, 15.. (before the first stage)
+//! --- database NAME OPTIONS       a database of its own, made with these options (before the first
+//!                                 stage)
 //! --- stage                       what follows runs when everything before has ended
 //! --- session                     within a stage: a further psql, at the same time
 //! --- pgbench OPTIONS             within a stage: pgbench instead, what follows is its script,
 //!                                 nothing means its own (TPC-B)
+//! --- open                        a psql that stays open, with what it has open, until the next
+//!                                 crash or the end; what follows in the file waits for its SQL
 //! --- crash                       the server is stopped as in a crash and started again
+//! --- next-oid OID                the server is stopped and started again, and gives out OIDs from
+//!                                 this one on
 //! ```
 
 use anyhow::{Result, anyhow, bail};
@@ -33,8 +39,12 @@ pub enum Part {
 pub enum Stage {
     /// These run at the same time.
     Parts(Vec<Part>),
+    /// SQL of a session that stays open.
+    Open(String),
     /// The server crashes.
     Crash,
+    /// The server is restarted with its counter of OIDs at this one.
+    NextOid(u32),
 }
 
 /// A case as it is written.
@@ -44,6 +54,8 @@ pub struct CaseFile {
     pub settings: Vec<(String, String)>,
     /// First and last major version.
     pub versions: Option<(u32, u32)>,
+    /// A database of its own: its name, and the options it is made with.
+    pub database: Option<(String, String)>,
     /// What to run.
     pub stages: Vec<Stage>,
 }
@@ -56,6 +68,7 @@ impl CaseFile {
     pub fn parse(text: &str) -> Result<Self> {
         let mut case = Self::default();
         let mut parts: Vec<Part> = Vec::new();
+        let mut open = false;
         for line in text.lines() {
             let Some(directive) = line.strip_prefix("---") else {
                 case.line(&mut parts, line)?;
@@ -76,12 +89,17 @@ impl CaseFile {
                     let last = if last.is_empty() { 99 } else { last.parse()? };
                     case.versions = Some((first.parse()?, last));
                 }
-                "stage" | "crash" => {
-                    case.end_stage(&mut parts);
-                    if word == "crash" {
-                        case.stages.push(Stage::Crash);
-                    } else {
-                        parts.push(Part::Session(String::new()));
+                "database" => {
+                    let (name, options) = rest.split_once(' ').unwrap_or((rest, ""));
+                    case.database = Some((name.to_owned(), options.to_owned()));
+                }
+                "stage" | "open" | "crash" | "next-oid" => {
+                    case.end_stage(&mut parts, open);
+                    open = word == "open";
+                    match word {
+                        "crash" => case.stages.push(Stage::Crash),
+                        "next-oid" => case.stages.push(Stage::NextOid(rest.parse()?)),
+                        _ => parts.push(Part::Session(String::new())),
                     }
                 }
                 "session" => parts.push(Part::Session(String::new())),
@@ -92,7 +110,7 @@ impl CaseFile {
                 other => bail!("no such directive: {other}"),
             }
         }
-        case.end_stage(&mut parts);
+        case.end_stage(&mut parts, open);
         Ok(case)
     }
 
@@ -115,7 +133,12 @@ impl CaseFile {
         Ok(())
     }
 
-    fn end_stage(&mut self, parts: &mut Vec<Part>) {
+    fn end_stage(&mut self, parts: &mut Vec<Part>, open: bool) {
+        if open && let [Part::Session(sql)] = &parts[..] {
+            self.stages.push(Stage::Open(sql.clone()));
+            parts.clear();
+            return;
+        }
         let ended: Vec<Part> = std::mem::take(parts)
             .into_iter()
             .filter(|part| !matches!(part, Part::Session(sql) if sql.trim().is_empty()))
@@ -133,7 +156,7 @@ mod tests {
     #[test]
     fn stages_sessions_and_settings_are_told_apart() {
         let case = CaseFile::parse(
-            "-- About.\n--- setting wal_log_hints = on\n--- versions 15..\n--- stage\nselect 1;\n--- session\nselect 2;\n--- pgbench -c 2\n--- crash\n--- stage\nselect 3;\n",
+            "-- About.\n--- setting wal_log_hints = on\n--- versions 15..\n--- stage\nselect 1;\n--- session\nselect 2;\n--- pgbench -c 2\n--- open\nbegin;\n--- crash\n--- next-oid 20000\n--- stage\nselect 3;\n",
         )
         .unwrap();
         assert_eq!(
@@ -141,11 +164,13 @@ mod tests {
             [("wal_log_hints".to_owned(), "on".to_owned())]
         );
         assert!(case.fits(18) && !case.fits(14));
-        assert_eq!(case.stages.len(), 3);
+        assert_eq!(case.stages.len(), 5);
         assert!(matches!(&case.stages[0], Stage::Parts(parts) if parts.len() == 3));
-        assert_eq!(case.stages[1], Stage::Crash);
+        assert_eq!(case.stages[1], Stage::Open("begin;\n".to_owned()));
+        assert_eq!(case.stages[2], Stage::Crash);
+        assert_eq!(case.stages[3], Stage::NextOid(20000));
         assert_eq!(
-            case.stages[2],
+            case.stages[4],
             Stage::Parts(vec![Part::Session("select 3;\n".to_owned())])
         );
     }

@@ -296,6 +296,18 @@ impl Cluster {
         self.root.path()
     }
 
+    /// A new empty directory beside the data directory that the server may write to, as a
+    /// tablespace needs it.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn directory(&self, name: &str) -> Result<PathBuf> {
+        let path = self.root.path().join(name);
+        fs::create_dir(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        self.account.give(&path)?;
+        Ok(path)
+    }
+
     /// The port: names the socket, and the TCP port where that is asked for.
     pub fn port(&self) -> u16 {
         self.port

@@ -12,8 +12,9 @@
 //!   where the two differ;
 //! - [`scenario`] ties them together: base, SQL, expected output, WAL;
 //! - [`generator`] makes random SQL from a seed, [`batch`] runs many seeds on one cluster;
+//! - [`link`] is a bad network between two programs;
 //! - [`recorded`] reads what `recorded/` holds and needs no server, [`recorder`] writes it from
-//!   the cases that [`case_file`] reads.
+//!   the cases that [`case_file`] reads, [`next_oid`] lets a case use OIDs twice.
 
 pub mod account;
 pub mod batch;
@@ -23,6 +24,8 @@ pub mod compare;
 pub mod decoder;
 pub mod files;
 pub mod generator;
+pub mod link;
+pub mod next_oid;
 pub mod recorded;
 pub mod recorder;
 pub mod scenario;
@@ -30,3 +33,4 @@ pub mod server;
 pub mod session;
 pub mod slot;
 pub mod standby;
+pub mod structures;

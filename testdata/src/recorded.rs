@@ -5,6 +5,7 @@
 //! recorded/<version>/base.tar.zst           a data directory, stopped cleanly, database `app`
 //! recorded/<version>/<case>/wal.tar.zst     the WAL from there on, zero tails cut
 //! recorded/<version>/<case>/expected.txt.zst  what the server printed (test_decoding)
+//! recorded/<version>/<case>/events.json.zst   what we print of it as JSON, where that is recorded
 //! recorded/<version>/<case>/case.json       database, end, settings
 //! ```
 
@@ -116,13 +117,26 @@ impl Case {
     /// # Errors
     /// When the file cannot be read.
     pub fn expected(&self) -> Result<Vec<u8>> {
-        let path = self.dir.join("expected.txt.zst");
+        self.file("expected.txt.zst")
+    }
+
+    /// A compressed file of the case, unpacked.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn file(&self, name: &str) -> Result<Vec<u8>> {
+        let path = self.path(name);
         let packed = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let mut text = Vec::new();
         decompressor(&packed[..])?
             .read_to_end(&mut text)
             .with_context(|| path.display().to_string())?;
         Ok(text)
+    }
+
+    /// Where a file of the case is.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
     }
 }
 

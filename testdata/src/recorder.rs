@@ -14,6 +14,7 @@ use anyhow::{Context, Result, ensure};
 use crate::case_file::{CaseFile, Part, Stage};
 use crate::cluster::{Cluster, ClusterOptions, Stop, stdin_of};
 use crate::files::is_wal_file;
+use crate::next_oid::set_next_oid;
 use crate::recorded::{Facts, base_path, recorded_dir, unpack_base};
 use crate::scenario::{Recording, Scenario};
 use crate::server::Server;
@@ -114,16 +115,43 @@ pub fn record(server: &Server, name: &str) -> Result<u64> {
         .with("full_page_writes", "off")
         .with("autovacuum", "off");
     options.settings.extend(case.settings.clone());
-    let mut scenario =
-        Scenario::from_directory(server.clone(), unpacked.path(), &options, DATABASE)?;
+    let mut scenario = Scenario::from_directory(server.clone(), unpacked.path(), &options)?;
+    let database = match &case.database {
+        None => DATABASE,
+        Some((name, options)) => {
+            make_database(&scenario.cluster, name, options)?;
+            name
+        }
+    };
+    scenario.judge(database)?;
+    let segment_bytes = u64::from(base.segment_mib) << 20;
+    let mut open = Vec::new();
     for stage in &case.stages {
-        run_stage(&mut scenario, stage)?;
+        match stage {
+            Stage::Parts(parts) => run_parts(&scenario, parts)?,
+            Stage::Open(sql) => {
+                let mut session = scenario.cluster.session(database)?;
+                session.run(sql)?;
+                open.push(session);
+            }
+            Stage::Crash => {
+                scenario.cluster.restart(Stop::Immediate)?;
+                open.clear();
+            }
+            Stage::NextOid(oid) => {
+                open.clear();
+                scenario.cluster.stop(Stop::Fast)?;
+                set_next_oid(scenario.cluster.data(), segment_bytes, *oid)?;
+                scenario.cluster.start()?;
+            }
+        }
     }
+    drop(open);
     let recording = scenario.finish()?;
     let facts = Facts {
-        database: DATABASE.to_owned(),
+        database: database.to_owned(),
         end: recording.end.clone(),
-        segment_bytes: u64::from(base.segment_mib) << 20,
+        segment_bytes,
         server_version: server.version_text()?,
         settings: case.settings,
         lines: recording
@@ -135,20 +163,28 @@ pub fn record(server: &Server, name: &str) -> Result<u64> {
     keep(server.major, name, &recording, &facts)
 }
 
-fn run_stage(scenario: &mut Scenario, stage: &Stage) -> Result<()> {
-    let Stage::Parts(parts) = stage else {
-        return scenario.cluster.restart(Stop::Immediate);
+/// Makes a case's own database. Its files are copied, since a copy through the log is large.
+fn make_database(cluster: &Cluster, name: &str, options: &str) -> Result<()> {
+    let strategy = match cluster.server.major {
+        14 => "",
+        _ => "strategy file_copy",
     };
+    let sql = format!("create database {name} template template0 {options} {strategy}");
+    cluster.sql("postgres", &sql).map(drop)
+}
+
+fn run_parts(scenario: &Scenario, parts: &[Part]) -> Result<()> {
+    let database = &scenario.database;
     let mut running = Vec::new();
     for part in parts {
         let mut command = match part {
             Part::Session(sql) => {
-                let mut psql = scenario.cluster.psql(DATABASE);
+                let mut psql = scenario.cluster.psql(database);
                 psql.args(["-f", "-"]).stdin(stdin_of(sql)?);
                 psql
             }
             Part::Pgbench { options, script } => {
-                let mut pgbench = scenario.cluster.client("pgbench", DATABASE);
+                let mut pgbench = scenario.cluster.client("pgbench", database);
                 pgbench.args(options);
                 if !options.iter().any(|option| option == "-i") {
                     pgbench.args(["--random-seed", "1"]);

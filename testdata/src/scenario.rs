@@ -66,34 +66,39 @@ impl Scenario {
         cluster.start()?;
         cluster.sql("postgres", "create database app template template0")?;
         cluster.sql("app", before)?;
-        Self::take_base(cluster, "app")
+        let mut scenario = Self::take_base(cluster)?;
+        scenario.judge("app")?;
+        Ok(scenario)
     }
 
-    /// Goes on from a data directory that was stopped cleanly and holds the database.
+    /// Goes on from a data directory that was stopped cleanly; [`judge`](Self::judge) comes next.
     ///
     /// # Errors
     /// When the server cannot be started.
-    pub fn from_directory(
-        server: Server,
-        data: &Path,
-        options: &ClusterOptions,
-        database: &str,
-    ) -> Result<Self> {
+    pub fn from_directory(server: Server, data: &Path, options: &ClusterOptions) -> Result<Self> {
         let cluster = Cluster::from_directory(server, data, options)?;
-        Self::take_base(cluster, database)
+        Self::take_base(cluster)
     }
 
-    fn take_base(mut cluster: Cluster, database: &str) -> Result<Self> {
+    /// The server decodes this database from now on.
+    ///
+    /// # Errors
+    /// When the slot cannot be made.
+    pub fn judge(&mut self, database: &str) -> Result<()> {
+        database.clone_into(&mut self.database);
+        self.cluster.create_slot(database, SLOT)
+    }
+
+    fn take_base(mut cluster: Cluster) -> Result<Self> {
         cluster.stop(Stop::Fast)?;
         let kept = tempfile::Builder::new()
             .prefix("redostream-case-")
             .tempdir()?;
         copy_tree(cluster.data(), &kept.path().join("base"), &|_| true)?;
         cluster.start()?;
-        cluster.create_slot(database, SLOT)?;
         Ok(Self {
             cluster,
-            database: database.to_owned(),
+            database: String::new(),
             kept,
         })
     }

@@ -31,6 +31,27 @@ pub(crate) mod oid {
     pub(crate) const TS_DICT: Oid = Oid(3600);
     pub(crate) const TS_CONFIG: Oid = Oid(3602);
     pub(crate) const REPLICATION_ORIGIN: Oid = Oid(6000);
+    pub(crate) const TABLESPACE: Oid = Oid(1213);
+    pub(crate) const SEQUENCE: Oid = Oid(2224);
+    pub(crate) const AM: Oid = Oid(2601);
+    pub(crate) const DEPEND: Oid = Oid(2608);
+    pub(crate) const DESCRIPTION: Oid = Oid(2609);
+    pub(crate) const PARTITIONED_TABLE: Oid = Oid(3350);
+    pub(crate) const OPERATOR_CLASS: Oid = Oid(2616);
+    pub(crate) const OPERATOR_FAMILY: Oid = Oid(2753);
+    pub(crate) const TRIGGER: Oid = Oid(2620);
+    pub(crate) const POLICY: Oid = Oid(3256);
+    pub(crate) const REWRITE: Oid = Oid(2618);
+    pub(crate) const EXTENSION: Oid = Oid(3079);
+    pub(crate) const LANGUAGE: Oid = Oid(2612);
+    pub(crate) const CONVERSION: Oid = Oid(2607);
+    pub(crate) const FOREIGN_DATA_WRAPPER: Oid = Oid(2328);
+    pub(crate) const FOREIGN_SERVER: Oid = Oid(1417);
+    pub(crate) const PUBLICATION: Oid = Oid(6104);
+    pub(crate) const EVENT_TRIGGER: Oid = Oid(3466);
+    pub(crate) const TS_PARSER: Oid = Oid(3601);
+    pub(crate) const TS_TEMPLATE: Oid = Oid(3764);
+    pub(crate) const STATISTICS: Oid = Oid(3381);
 }
 
 /// Tablespace of the shared catalogs, `pg_global`.

@@ -16,6 +16,8 @@
 pub mod bootstrap;
 mod cache;
 pub mod commit_log;
+mod current;
+pub mod ddl;
 mod detoast;
 mod error;
 mod file;
@@ -49,6 +51,7 @@ use redostream_protocol::{DatabaseOid, Lsn, Oid, RelFileNode, Xid};
 use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
 
+pub use current::CurrentCatalog;
 pub use error::CatalogError;
 pub use pages::PageError;
 pub use reg_text::CatalogSnapshot;
@@ -82,6 +85,7 @@ use crate::gate::transactions::Transactions;
 pub struct Catalog {
     store: Store,
     registry: RelationRegistry,
+    ddl: ddl::Tracker,
     #[serde(skip)]
     cache: Cache,
     /// The last snapshot, while it still holds.
@@ -94,6 +98,7 @@ impl Clone for Catalog {
         Catalog {
             store: self.store.clone(),
             registry: self.registry.detached(),
+            ddl: self.ddl.clone(),
             cache: Cache::default(),
             snapshot: None,
         }
@@ -107,6 +112,7 @@ impl Catalog {
         Catalog {
             store: Store::new(format),
             registry: RelationRegistry::default(),
+            ddl: ddl::Tracker::default(),
             cache: Cache::default(),
             snapshot: None,
         }
@@ -186,6 +192,8 @@ impl Catalog {
         };
         self.snapshot = None;
         let effect = replay::replay(&mut self.store, record, top)?;
+        let written = std::mem::take(&mut self.store.written);
+        self.ddl.wrote(top, record.xid, record.lsn, written);
         if effect.everyone {
             self.cache.databases_changed();
         }
@@ -207,6 +215,7 @@ impl Catalog {
             log.set(*sub, XidStatus::Committed);
         }
         self.drop_files(end);
+        self.ddl.ended(top);
         let known = self.store.writers.remove(&top);
         if self.began_before_replay(top) {
             self.snapshot = None;
@@ -243,9 +252,13 @@ impl Catalog {
         let top = transactions.top_of(xid);
         self.snapshot = None;
         if top == xid {
+            self.ddl.ended(top);
             self.cache.aborted(top);
             return Ok(self.store.writers.remove(&top).is_some());
         }
+        let mut gone = end.subxacts.clone();
+        gone.push(xid);
+        self.ddl.rolled_back(top, &gone);
         if let Some(writer) = self.store.writers.get_mut(&top) {
             Arc::make_mut(writer).changes += 1;
             return Ok(true);
@@ -258,6 +271,7 @@ impl Catalog {
         if sub == top {
             return;
         }
+        self.ddl.assigned(sub, top);
         if let Some(writer) = self.store.writers.remove(&sub) {
             self.snapshot = None;
             self.cache.aborted(sub);
@@ -277,6 +291,7 @@ impl Catalog {
         for top in tops {
             self.forget(top);
         }
+        self.ddl.retain(|top| !gone(&top));
         let from = self.store.replayed_from;
         if from.is_some_and(|from| !oldest.precedes(from)) {
             self.store.replayed_from = None;
@@ -292,6 +307,7 @@ impl Catalog {
         for top in tops.into_iter().filter(|top| !prepared.contains(top)) {
             self.forget(top);
         }
+        self.ddl.retain(|top| prepared.contains(&top));
     }
 
     /// Whether a transaction has written catalog rows (or may have, before replay began), so that
@@ -480,6 +496,7 @@ impl Catalog {
     fn forget(&mut self, top: Xid) {
         self.snapshot = None;
         self.store.writers.remove(&top);
+        self.ddl.ended(top);
         self.cache.aborted(top);
     }
 }

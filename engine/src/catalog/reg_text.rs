@@ -53,6 +53,16 @@ impl CatalogSnapshot {
         }
     }
 
+    /// What is committed in a database.
+    pub(crate) fn view(&self, database: DatabaseOid) -> View<'_> {
+        View {
+            store: &self.store,
+            database,
+            viewer: None,
+            transactions: &self.transactions,
+        }
+    }
+
     /// Appends the text of a value as the output function `symbol` prints it with an empty
     /// `search_path`. `value` is the column's bytes, `viewer` the row's top-level transaction.
     pub fn reg_text(

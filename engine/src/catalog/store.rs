@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::CatalogError;
 use super::bootstrap::class_rows::is_tracked;
 use super::commit_log::CommitLog;
+use super::ddl::Written;
 use super::file::File;
 use super::filenodes::RelationMap;
 use super::index::Tid;
@@ -59,6 +60,9 @@ pub(crate) struct Store {
     pub(crate) replayed_from: Option<Xid>,
     #[serde(skip)]
     pub(crate) layouts: Layouts,
+    /// Objects that the record just replayed wrote, for DDL events.
+    #[serde(skip)]
+    pub(crate) written: Written,
 }
 
 /// Layouts of catalogs as read from `pg_attribute`, by database and catalog. They never change
@@ -149,6 +153,7 @@ impl Store {
             consistent: false,
             replayed_from: None,
             layouts: Layouts::default(),
+            written: Written::default(),
         }
     }
 

@@ -283,6 +283,43 @@ impl<'a> Row<'a> {
         Ok(i16::from_le_bytes(self.fixed(column)?))
     }
 
+    /// A whole number, whatever its width: some have changed it between versions.
+    pub(crate) fn whole(&self, column: &str) -> Result<i64, CatalogError> {
+        let value = self.value(column)?.unwrap_or_default();
+        let mut bytes = match value.last() {
+            Some(last) if last & 0x80 != 0 => [0xFF; 8],
+            _ => [0; 8],
+        };
+        let Some(place) = bytes.get_mut(..value.len()) else {
+            return Err(self.bad(format!("{column} is no number")));
+        };
+        place.copy_from_slice(&value);
+        Ok(i64::from_le_bytes(bytes))
+    }
+
+    /// Checksum of all columns but one, as they are stored.
+    pub(crate) fn checksum(&self, except: Option<&str>) -> u32 {
+        let mut hasher = crc32fast::Hasher::new();
+        for (position, column) in self.layout.columns.iter().enumerate() {
+            if except == Some(column.name.as_str()) {
+                continue;
+            }
+            let stored = tuple::attribute(self.tuple, self.layout.storage(), position);
+            if let Ok(Some(stored)) = stored {
+                hasher.update(&[1]);
+                hasher.update(stored);
+            } else {
+                hasher.update(&[0]);
+            }
+        }
+        hasher.finalize()
+    }
+
+    /// The server's major version.
+    pub(crate) fn major(&self) -> u16 {
+        self.view.store.format.major
+    }
+
     /// A `"char"`, or a boolean as 0 or 1.
     pub(crate) fn byte(&self, column: &str) -> Result<u8, CatalogError> {
         Ok(u8::from_le_bytes(self.fixed(column)?))

@@ -52,7 +52,7 @@ impl Tops {
 }
 
 /// Up to this many relations of a run are compared one by one.
-const FEW_RELATIONS: usize = 16;
+pub(super) const FEW_RELATIONS: usize = 16;
 const NO_RUN: u32 = u32::MAX;
 const NO_ITEM: u32 = u32::MAX;
 const OUTPUT_SHIFT: u32 = 24;
@@ -313,11 +313,26 @@ impl Merged {
     }
 
     fn set_sums(&mut self, arena: &[u8]) {
-        let other = segment_flags::TOAST | segment_flags::SPECULATIVE | segment_flags::SKIPPED;
         for run in &mut self.runs {
-            if run.flags & other == 0 {
-                run.crc = crc32fast::hash(&arena[run.bytes.start as usize..run.bytes.end as usize]);
-            }
+            set_sum(run, arena);
         }
+    }
+
+    /// Puts the runs in the order of the numbers of their first records.
+    pub(super) fn order_runs(&mut self, numbers: &[u32]) {
+        if numbers.is_sorted() {
+            return;
+        }
+        let mut numbered: Vec<_> = numbers.iter().zip(self.runs.drain(..)).collect();
+        numbered.sort_unstable_by_key(|(number, _)| **number);
+        self.runs = numbered.into_iter().map(|(_, run)| run).collect();
+    }
+}
+
+/// Sums a run's bytes, if they are what leaves.
+pub(super) fn set_sum(run: &mut Run, arena: &[u8]) {
+    let other = segment_flags::TOAST | segment_flags::SPECULATIVE | segment_flags::SKIPPED;
+    if run.flags & other == 0 {
+        run.crc = crc32fast::hash(&arena[run.bytes.start as usize..run.bytes.end as usize]);
     }
 }

@@ -7,6 +7,8 @@
 pub mod heap;
 pub mod merge;
 mod names;
+pub mod ordered;
+mod row_bytes;
 pub mod task;
 #[cfg(test)]
 mod tests;

@@ -33,12 +33,14 @@ pub const VIEW_SKIP: u16 = u16::MAX;
 impl Targets {
     /// The target of a row, or none if it is passed over.
     #[inline]
-    fn of(&self, entry: &RowEntry) -> Option<&Target> {
+    pub(super) fn of(&self, entry: &RowEntry) -> Option<&Target> {
         let view = self.view(entry);
         if view == VIEW_SKIP {
             return None;
         }
-        self.by_view[usize::from(view)][usize::from(entry.file)].as_deref()
+        let target = self.by_view[usize::from(view)][usize::from(entry.file)].as_deref()?;
+        let passed_over = matches!(target, Target::Ignore(_) | Target::Sequence(_));
+        (!passed_over).then_some(target)
     }
 
     #[inline]
@@ -51,7 +53,7 @@ impl Targets {
 
     /// What the names in a row's columns are looked up in.
     #[inline]
-    fn names(&self, entry: &RowEntry) -> Option<Names<'_>> {
+    pub(super) fn names(&self, entry: &RowEntry) -> Option<Names<'_>> {
         let snapshot = self.snapshot.as_ref()?;
         let viewer = self
             .viewers
@@ -113,60 +115,87 @@ pub fn decode(
         let Some(target) = targets.of(entry) else {
             continue;
         };
-        if matches!(target, Target::Ignore(_) | Target::Sequence(_)) {
+        let offset = out.arena.len();
+        let names = targets.names(entry);
+        let written = write_record(chunk, entry, target, names, format, &mut out.arena)?;
+        if written.bytes == 0 {
             continue;
         }
-        let lsn = chunk.lsn(entry.lsn_offset);
-        let record = chunk.record(entry.place);
-        let mut row = RowWriter {
-            arena: &mut out.arena,
-            xid: chunk.groups[usize::from(entry.group)].xid,
-            lsn,
-            relation: RelationVersion(0),
-            row: 0,
-            rows: 0,
-            last: 0,
-            flags: 0,
-            names: targets.names(entry),
-        };
-        let offset = row.arena.len();
-        let result = match walk::parts(record, format) {
-            None => Err(TupleError::Short("headers")),
-            Some(parts) => match entry.kind {
-                RowKind::Insert => heap::insert::decode(parts, target, &mut row),
-                RowKind::MultiInsert => heap::multi_insert::decode(parts, target, &mut row),
-                RowKind::Update => heap::update::decode(parts, target, &mut row),
-                RowKind::Delete => heap::delete::decode(parts, target, &mut row),
-                RowKind::Confirm => heap::confirm::decode(target, &mut row),
-            },
-        };
-        if let Err(problem) = result {
-            let row = row.row;
-            return Err(DecodeError {
-                lsn,
-                row,
-                relation: describe(target),
-                problem,
-            });
-        }
-        let bytes = row.arena.len() - offset;
-        if bytes == 0 {
-            continue;
-        }
-        let item = Item {
+        out.items.push(Item {
             number: entry.number,
             offset: offset as u32,
-            bytes: bytes as u32,
-            last: row.last as u32,
-            events: row.row,
-            rows: row.rows,
-            relation: row.relation,
+            bytes: written.bytes,
+            last: written.last,
+            events: written.events,
+            rows: written.rows,
+            relation: written.relation,
             group: entry.group,
-            flags: row.flags,
-        };
-        out.items.push(item);
+            flags: written.flags,
+        });
     }
     Ok(())
+}
+
+/// What one record gave.
+pub(super) struct Written {
+    pub(super) bytes: u32,
+    /// Offset in the arena of its last event.
+    pub(super) last: u32,
+    pub(super) events: u32,
+    pub(super) rows: u32,
+    pub(super) relation: RelationVersion,
+    pub(super) flags: u8,
+}
+
+/// Appends the events of one record to `arena`.
+#[inline(always)]
+pub(super) fn write_record(
+    chunk: &FramedChunk,
+    entry: &RowEntry,
+    target: &Target,
+    names: Option<Names<'_>>,
+    format: &WalFormat,
+    arena: &mut Vec<u8>,
+) -> Result<Written, DecodeError> {
+    let record = chunk.record(entry.place);
+    let offset = arena.len();
+    let mut row = RowWriter {
+        xid: chunk.groups[usize::from(entry.group)].xid,
+        lsn: chunk.lsn(entry.lsn_offset),
+        arena,
+        relation: RelationVersion(0),
+        row: 0,
+        rows: 0,
+        last: 0,
+        flags: 0,
+        names,
+    };
+    let result = match walk::parts(record, format) {
+        None => Err(TupleError::Short("headers")),
+        Some(parts) => match entry.kind {
+            RowKind::Insert => heap::insert::decode(parts, target, &mut row),
+            RowKind::MultiInsert => heap::multi_insert::decode(parts, target, &mut row),
+            RowKind::Update => heap::update::decode(parts, target, &mut row),
+            RowKind::Delete => heap::delete::decode(parts, target, &mut row),
+            RowKind::Confirm => heap::confirm::decode(target, &mut row),
+        },
+    };
+    if let Err(problem) = result {
+        return Err(DecodeError {
+            lsn: row.lsn,
+            row: row.row,
+            relation: describe(target),
+            problem,
+        });
+    }
+    Ok(Written {
+        bytes: (row.arena.len() - offset) as u32,
+        last: row.last as u32,
+        events: row.row,
+        rows: row.rows,
+        relation: row.relation,
+        flags: row.flags,
+    })
 }
 
 fn describe(target: &Target) -> String {

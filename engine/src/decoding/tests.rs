@@ -8,14 +8,19 @@ use redostream_protocol::event::{ColumnValue, Columns, EventHeader, EventKind, H
 use redostream_protocol::schema::{
     Column, Database, Name, OutputFunction, Relation, RelationVersion, TypeDesc, TypeShape,
 };
-use redostream_protocol::{Lsn, Oid, Xid};
+use redostream_protocol::{Lsn, Oid, RelFileNode, Xid};
 
 use super::TupleError;
-use super::merge::{Tops, merge};
-use super::task::{Item, TaskOutput};
+use super::merge::{Merged, Tops, merge};
+use super::ordered::{Scratch, decode_ordered};
+use super::task::{Item, Targets, TaskOutput, decode};
 use super::tuple::{LoggedTuple, push_columns};
-use crate::catalog::relation::{Attribute, Layout};
-use crate::framing::partition::Group;
+use crate::arena::Arenas;
+use crate::assembly::part::Run;
+use crate::catalog::relation::{Attribute, Layout, Target};
+use crate::framing::chunk::ChunkBuffers;
+use crate::framing::format::WalFormat;
+use crate::framing::partition::{Group, Place, RowEntry, RowKind, partition_of};
 use crate::pool::BufferPool;
 
 fn data_type(length: i16) -> Arc<TypeDesc> {
@@ -236,4 +241,92 @@ fn event(xid: Xid, relation: u32, lsn: u64, extra: usize) -> Vec<u8> {
     let mut bytes = header.to_bytes().to_vec();
     bytes.resize(HEADER_BYTES + extra, 0xF0);
     bytes
+}
+
+/// An insert of `(record number, filler)` into a table of an int4 and a text.
+fn insert_record(xid: u32, file: u32, block: u32, text: &[u8]) -> Vec<u8> {
+    let mut values = xid.to_le_bytes().to_vec();
+    values.push(((text.len() + 1) << 1 | 1) as u8);
+    values.extend_from_slice(text);
+    let tuple = logged(2, &[], &values);
+    let mut record = vec![0; 24];
+    record[4..8].copy_from_slice(&xid.to_le_bytes());
+    record.extend_from_slice(&[0, 0x20]);
+    record.extend_from_slice(&(tuple.len() as u16).to_le_bytes());
+    for number in [1663, 5, file, block] {
+        record.extend_from_slice(&number.to_le_bytes());
+    }
+    record.extend_from_slice(&[255, 3]);
+    record.extend_from_slice(&tuple);
+    // The offset, and that the tuple is there; or that it is not, so that nothing comes of it.
+    record.extend_from_slice(&[1, 0, if text.is_empty() { 0 } else { 1 << 3 }]);
+    let length = record.len() as u32;
+    record[..4].copy_from_slice(&length.to_le_bytes());
+    record
+}
+
+proptest! {
+    /// Decoding a chunk at once, transaction by transaction, gives what merging the outputs of any
+    /// number of partitions gives.
+    #[test]
+    fn whole_chunks_give_what_partitions_give(
+        records in prop::collection::vec((0_u16..8, 0_u32..3, 0_u32..9, 0_usize..50), 0..120),
+        partitions in 1_u32..5,
+    ) {
+        let chunk = |partitions: u32| {
+            let mut chunk = ChunkBuffers::over(Vec::new()).into_chunk(Lsn(8192), partitions);
+            chunk.groups = (0..8)
+                .map(|g| Group { xid: Xid(100 + g), top: Xid(0), first: Lsn(1) })
+                .collect();
+            chunk.files = (0..3)
+                .map(|file| RelFileNode { tablespace: Oid(1663), database: Oid(5), relation: Oid(file) })
+                .collect();
+            for (number, (group, file, block, text)) in records.iter().enumerate() {
+                let place = chunk.bytes.len() as u32;
+                let record = insert_record(100 + u32::from(*group), *file, *block, &vec![b'x'; *text]);
+                chunk.bytes.extend_from_slice(&record);
+                let partition = partition_of(&chunk.files[*file as usize], *block, partitions);
+                chunk.partitions[partition].push(RowEntry {
+                    place: Place::in_chunk(place),
+                    lsn_offset: place,
+                    number: number as u32,
+                    group: *group,
+                    file: *file as u16,
+                    kind: RowKind::Insert,
+                });
+            }
+            chunk
+        };
+        let format = WalFormat::of_major(15).unwrap();
+        let table = Arc::new(Target::Table(Arc::new(layout(&[(4, 4), (-1, 4)]))));
+        // The last file's rows are passed over.
+        let targets = Targets {
+            by_view: vec![vec![Some(Arc::clone(&table)), Some(table), None]],
+            ..Targets::default()
+        };
+        // Groups 4 to 7 are subtransactions of the first four.
+        let tops = Tops::of(&chunk(1).groups, |group| Xid(if group.xid.0 >= 104 { group.xid.0 - 4 } else { group.xid.0 }));
+        let split = chunk(partitions);
+        let outputs = split.partitions.iter().map(|entries| {
+            let mut output = TaskOutput::default();
+            decode(&split, entries, &targets, format, &mut output).unwrap();
+            output
+        });
+        let merged = merge(outputs.collect(), &[], &split.groups, &tops, &BufferPool::new(4));
+        let whole = chunk(1);
+        let (arenas, mut scratch) = (Arenas::new(), Scratch::default());
+        let entries = &whole.partitions[0];
+        let ordered = decode_ordered(&whole, entries, &targets, &tops, format, &arenas, &mut scratch).unwrap();
+        prop_assert_eq!(merged.runs.len(), ordered.runs.len());
+        let bytes = |of: &Merged, run: &Run| of.arena[run.bytes.start as usize..run.bytes.end as usize].to_vec();
+        let segments = |of: &Merged, run: &Run| of.segments[run.segments.start as usize..run.segments.end as usize].to_vec();
+        let named = |of: &Merged, run: &Run| of.relations[run.relations.start as usize..run.relations.end as usize].to_vec();
+        for (one, other) in merged.runs.iter().zip(&ordered.runs) {
+            prop_assert_eq!((one.top, one.events, one.rows, one.crc, one.flags), (other.top, other.events, other.rows, other.crc, other.flags));
+            prop_assert_eq!(one.last - one.bytes.start, other.last - other.bytes.start);
+            prop_assert_eq!(bytes(&merged, one), bytes(&ordered, other));
+            prop_assert_eq!(segments(&merged, one), segments(&ordered, other));
+            prop_assert_eq!(named(&merged, one), named(&ordered, other));
+        }
+    }
 }

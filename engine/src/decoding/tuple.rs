@@ -8,12 +8,12 @@
 // pg: access/htup_details.h, access/common/heaptuple.c heap_deform_tuple [14-18]
 
 use redostream_protocol::event::{
-    CompressionMethod, TAG_INLINE_MAX, TAG_LONG, TAG_NULL, ToastPointer, push_compressed,
-    push_external, push_value,
+    CompressionMethod, TAG_NULL, ToastPointer, push_compressed, push_external, push_value,
 };
 
 use super::TupleError;
 use super::names::push_named;
+use super::row_bytes::RowBytes;
 use super::task::Names;
 use crate::catalog::relation::{Attribute, Layout};
 use crate::framing::page::{u16_at, u32_at};
@@ -84,7 +84,7 @@ impl<'a> LoggedTuple<'a> {
 
 /// Appends the columns of `tuple`. Returns whether one is a TOAST pointer. With `names`, values
 /// whose text depends on catalog rows are written as text.
-#[inline]
+#[inline(always)]
 pub(crate) fn push_columns(
     layout: &Layout,
     tuple: LoggedTuple<'_>,
@@ -93,17 +93,24 @@ pub(crate) fn push_columns(
 ) -> Result<bool, TupleError> {
     match names {
         None => push_stored(layout, tuple, out),
-        Some(names) => {
-            let mut stored = Vec::new();
-            let external = push_stored(layout, tuple, &mut stored)?;
-            push_named(layout, &stored, names, out)?;
-            Ok(external)
-        }
+        Some(names) => push_with_names(layout, tuple, names, out),
     }
 }
 
+#[cold]
+fn push_with_names(
+    layout: &Layout,
+    tuple: LoggedTuple<'_>,
+    names: Names<'_>,
+    out: &mut Vec<u8>,
+) -> Result<bool, TupleError> {
+    let mut stored = Vec::new();
+    let external = push_stored(layout, tuple, &mut stored)?;
+    push_named(layout, &stored, names, out)?;
+    Ok(external)
+}
+
 /// Appends the columns as stored.
-#[inline]
 fn push_stored(
     layout: &Layout,
     tuple: LoggedTuple<'_>,
@@ -117,24 +124,30 @@ fn push_stored(
             relation,
         });
     };
-    let mut at = 0;
-    let mut external = false;
+    let mut walk = TupleWalk {
+        values,
+        at: 0,
+        external: false,
+        out: RowBytes::new(out, count, values.len()),
+    };
     if bitmap.is_empty() {
         for (number, attribute) in stored.iter().enumerate() {
-            external |= push_attribute(attribute, number, values, &mut at, out)?;
+            walk.attribute(attribute, number)?;
         }
     } else {
         for (number, attribute) in stored.iter().enumerate() {
             // The bitmap has a bit for each attribute, 1 where there is a value.
             if bitmap[number / 8] & (1 << (number % 8)) == 0 {
                 if attribute.column.is_some() {
-                    out.push(TAG_NULL);
+                    walk.out.null();
                 }
                 continue;
             }
-            external |= push_attribute(attribute, number, values, &mut at, out)?;
+            walk.attribute(attribute, number)?;
         }
     }
+    walk.out.settle();
+    let (at, external) = (walk.at, walk.external);
     if at != values.len() {
         return Err(TupleError::Leftover(values.len() - at));
     }
@@ -155,108 +168,141 @@ fn push_missing(attribute: &Attribute, out: &mut Vec<u8>) {
     }
 }
 
-#[inline(always)]
-fn push_attribute(
-    attribute: &Attribute,
-    number: usize,
-    values: &[u8],
-    at: &mut usize,
-    out: &mut Vec<u8>,
-) -> Result<bool, TupleError> {
-    if attribute.length > 0 {
-        let start = align(*at, attribute.align);
-        let end = start + attribute.length as usize;
-        let value = values
-            .get(start..end)
+/// The way through a tuple's attributes.
+struct TupleWalk<'a, 'o> {
+    values: &'a [u8],
+    at: usize,
+    /// Whether a TOAST pointer was met.
+    external: bool,
+    out: RowBytes<'o>,
+}
+
+impl TupleWalk<'_, '_> {
+    #[inline(always)]
+    fn attribute(&mut self, attribute: &Attribute, number: usize) -> Result<(), TupleError> {
+        match attribute.length {
+            -1 => self.varlena(attribute, number),
+            4 => self.fixed::<4>(attribute, number),
+            8 => self.fixed::<8>(attribute, number),
+            2 => self.fixed::<2>(attribute, number),
+            1 => self.fixed::<1>(attribute, number),
+            length if length > 0 => {
+                let start = align(self.at, attribute.align);
+                self.take(attribute, number, start, length as usize)
+            }
+            _ => self.text(attribute, number),
+        }
+    }
+
+    #[inline(always)]
+    fn fixed<const N: usize>(
+        &mut self,
+        attribute: &Attribute,
+        number: usize,
+    ) -> Result<(), TupleError> {
+        let start = align(self.at, attribute.align);
+        let rest = self.values.get(start..);
+        let value = rest
+            .and_then(<[u8]>::first_chunk::<N>)
             .ok_or(TupleError::Overrun(number + 1))?;
-        *at = end;
+        self.at = start + N;
         if attribute.column.is_some() {
-            push_short_or_long(out, value);
+            self.out.fixed(value);
         }
-        return Ok(false);
+        Ok(())
     }
-    if attribute.length == -1 {
-        return push_varlena(attribute, number, values, at, out);
-    }
-    let start = align(*at, attribute.align);
-    let rest = values.get(start..).ok_or(TupleError::Overrun(number + 1))?;
-    let end = rest
-        .iter()
-        .position(|byte| *byte == 0)
-        .ok_or(TupleError::Overrun(number + 1))?;
-    *at = start + end + 1;
-    if attribute.column.is_some() {
-        push_value(out, &rest[..end]);
-    }
-    Ok(false)
-}
 
-#[inline(always)]
-fn push_short_or_long(out: &mut Vec<u8>, value: &[u8]) {
-    if value.len() <= TAG_INLINE_MAX as usize {
-        out.push(value.len() as u8);
-    } else {
-        out.push(TAG_LONG);
-        out.extend_from_slice(&(value.len() as u32).to_le_bytes());
+    /// A value of `length` bytes from `start` on.
+    #[inline(always)]
+    fn take(
+        &mut self,
+        attribute: &Attribute,
+        number: usize,
+        start: usize,
+        length: usize,
+    ) -> Result<(), TupleError> {
+        let end = start + length;
+        let value = self.values.get(start..end);
+        let value = value.ok_or(TupleError::Overrun(number + 1))?;
+        self.at = end;
+        if attribute.column.is_some() {
+            self.out.value(value);
+        }
+        Ok(())
     }
-    out.extend_from_slice(value);
-}
 
-/// A varlena: short, plain, compressed, or a pointer to TOAST.
-// pg: varatt.h [14-18]; byte order is little-endian
-#[inline(always)]
-fn push_varlena(
-    attribute: &Attribute,
-    number: usize,
-    values: &[u8],
-    at: &mut usize,
-    out: &mut Vec<u8>,
-) -> Result<bool, TupleError> {
-    let overrun = TupleError::Overrun(number + 1);
-    let bad = TupleError::Varlena(number + 1);
-    let first = *values.get(*at).ok_or(overrun)?;
-    let live = attribute.column.is_some();
-    // A byte that is not padding begins a header that is not aligned, or is already.
-    if first & 1 == 1 {
+    /// A C string.
+    fn text(&mut self, attribute: &Attribute, number: usize) -> Result<(), TupleError> {
+        let start = align(self.at, attribute.align);
+        let overrun = TupleError::Overrun(number + 1);
+        let rest = self.values.get(start..).ok_or(overrun)?;
+        let end = rest.iter().position(|byte| *byte == 0).ok_or(overrun)?;
+        self.take(attribute, number, start, end)?;
+        self.at += 1;
+        Ok(())
+    }
+
+    /// A varlena: short, plain, compressed, or a pointer to TOAST.
+    // pg: varatt.h [14-18]; byte order is little-endian
+    #[inline(always)]
+    fn varlena(&mut self, attribute: &Attribute, number: usize) -> Result<(), TupleError> {
+        let first = *self
+            .values
+            .get(self.at)
+            .ok_or(TupleError::Overrun(number + 1))?;
+        // A byte that is not padding begins a header that is not aligned, or is already.
+        if first & 1 == 1 && first != 1 {
+            let size = usize::from(first >> 1);
+            return self.take(attribute, number, self.at + 1, size - 1);
+        }
+        self.long_varlena(attribute, number, first)
+    }
+
+    #[inline]
+    fn long_varlena(
+        &mut self,
+        attribute: &Attribute,
+        number: usize,
+        first: u8,
+    ) -> Result<(), TupleError> {
+        let overrun = TupleError::Overrun(number + 1);
+        let bad = TupleError::Varlena(number + 1);
+        let (values, live) = (self.values, attribute.column.is_some());
         if first == 1 {
-            let pointer = values.get(*at..*at + POINTER_BYTES).ok_or(overrun)?;
-            *at += POINTER_BYTES;
-            return push_pointer(pointer, live, out).ok_or(bad);
+            let pointer = values
+                .get(self.at..self.at + POINTER_BYTES)
+                .ok_or(overrun)?;
+            let pointer = read_pointer(pointer).ok_or(bad)?;
+            self.at += POINTER_BYTES;
+            if live {
+                self.external = true;
+                self.out.push(|out| push_external(out, pointer));
+            }
+            return Ok(());
         }
-        let size = usize::from(first >> 1);
-        let value = values.get(*at + 1..*at + size).ok_or(overrun)?;
-        *at += size;
+        let start = if first == 0 {
+            align(self.at, attribute.align)
+        } else {
+            self.at
+        };
+        let header = u32_at(values.get(start..start + 4).ok_or(overrun)?, 0);
+        let size = (header >> 2) as usize;
+        if header & 1 == 1 || size < 4 {
+            return Err(bad);
+        }
+        if header & 2 == 0 {
+            return self.take(attribute, number, start + 4, size - 4);
+        }
+        let value = values.get(start + 4..start + size).ok_or(overrun)?;
+        self.at = start + size;
         if live {
-            push_short_or_long(out, value);
+            let info = u32_at(value.get(..4).ok_or(bad)?, 0);
+            let method = compression_method(info >> 30).ok_or(bad)?;
+            self.out
+                .push(|out| push_compressed(out, method, info & 0x3FFF_FFFF, &value[4..]));
         }
-        return Ok(false);
+        Ok(())
     }
-    let start = if first == 0 {
-        align(*at, attribute.align)
-    } else {
-        *at
-    };
-    let header = u32_at(values.get(start..start + 4).ok_or(overrun)?, 0);
-    if header & 1 == 1 {
-        return Err(bad);
-    }
-    let size = (header >> 2) as usize;
-    if size < 4 {
-        return Err(bad);
-    }
-    let value = values.get(start + 4..start + size).ok_or(overrun)?;
-    *at = start + size;
-    if !live {
-        return Ok(false);
-    }
-    if header & 2 == 0 {
-        push_short_or_long(out, value);
-        return Ok(false);
-    }
-    let info = u32_at(value.get(..4).ok_or(bad)?, 0);
-    let method = compression_method(info >> 30).ok_or(bad)?;
-    push_compressed(out, method, info & 0x3FFF_FFFF, &value[4..]);
-    Ok(false)
 }
 
 fn compression_method(number: u32) -> Option<CompressionMethod> {
@@ -267,20 +313,13 @@ fn compression_method(number: u32) -> Option<CompressionMethod> {
     }
 }
 
-fn push_pointer(bytes: &[u8], live: bool, out: &mut Vec<u8>) -> Option<bool> {
-    if bytes[1] != VARTAG_ONDISK {
-        return None;
-    }
-    let pointer = ToastPointer {
+fn read_pointer(bytes: &[u8]) -> Option<ToastPointer> {
+    (bytes[1] == VARTAG_ONDISK).then(|| ToastPointer {
         raw_size: u32_at(bytes, 2),
         stored: u32_at(bytes, 6),
         value: u32_at(bytes, 10),
         relation: u32_at(bytes, 14),
-    };
-    if live {
-        push_external(out, pointer);
-    }
-    Some(live)
+    })
 }
 
 /// The next multiple of `alignment`, a power of two.

@@ -2,7 +2,8 @@
 
 use redostream_protocol::Lsn;
 
-use super::chunk::{FramedChunk, Framer, FramingRules, Progress, Span, Stop};
+use super::chunk::{ChunkBuffers, FramedChunk, FramingRules, Span, Stop};
+use super::framer::{Framer, Progress};
 use crate::catalog::tracked::TrackedFiles;
 use crate::limits::{CHUNK_BYTES, WAL_PAGE_BYTES};
 use crate::source::{Source, SourceError};
@@ -55,7 +56,7 @@ fn frame(
     let base = Lsn(span.start.0 / PAGE * PAGE);
     let mut bytes = Vec::new();
     read(source, base, span.end.add(PAGE).min(available), &mut bytes)?;
-    let mut framer = Framer::new(rules, &tracked, span, bytes, Vec::new());
+    let mut framer = Framer::new(rules, &tracked, span, ChunkBuffers::over(bytes));
     while let Progress::NeedsUpTo(lsn) = framer.run() {
         let (from, to) = (framer.available_end(), lsn.min(available));
         if to <= from {

@@ -7,8 +7,13 @@
 
 pub mod chunk;
 pub mod crc;
+mod crossing;
+mod deal;
 pub mod end;
+pub mod error;
 pub mod format;
+pub mod framer;
+mod lookups;
 pub mod page;
 pub mod partition;
 pub mod record;

@@ -56,6 +56,14 @@ pub enum PageError {
         /// Where the page says it is.
         found: Lsn,
     },
+    /// A page of a timeline that the log is not on here.
+    #[error("page is of timeline {found}, not {expected}")]
+    Timeline {
+        /// What the page says.
+        found: u32,
+        /// The timeline of the cluster's history here.
+        expected: u32,
+    },
     /// Flags that contradict the page's place.
     #[error("page flags {0:#06X} do not fit its place")]
     Flags(u16),

@@ -4,11 +4,11 @@
 use proptest::prelude::*;
 use redostream_protocol::Lsn;
 
-use super::chunk::{
-    FrameError, FramedChunk, Framer, FramingRules, Progress, Span, Stop, header_bytes,
-};
+use super::chunk::{ChunkBuffers, FramedChunk, FramingRules, Span, Stop, header_bytes};
 use super::crc::crc32c;
+use super::error::FrameError;
 use super::format::WalFormat;
+use super::framer::{Framer, Progress};
 use crate::catalog::tracked::TrackedFiles;
 use crate::limits::WAL_PAGE_BYTES;
 
@@ -102,6 +102,7 @@ fn frame_all(bytes: &[u8], format: &'static WalFormat, chunk: u64) -> (u64, Lsn,
         format,
         segment_bytes: SEGMENT,
         partitions: 2,
+        timelines: None,
     };
     let end = START + bytes.len() as u64;
     let (mut at, mut records, mut expected) = (START, 0, None);
@@ -134,7 +135,12 @@ fn frame(bytes: &[u8], rules: FramingRules, span: Span) -> FramedChunk {
     let tracked = TrackedFiles::default();
     let from = (span.start.0 - START) as usize;
     let to = (span.end.0 - START) as usize;
-    let mut framer = Framer::new(rules, &tracked, span, bytes[from..to].to_vec(), Vec::new());
+    let mut framer = Framer::new(
+        rules,
+        &tracked,
+        span,
+        ChunkBuffers::over(bytes[from..to].to_vec()),
+    );
     while let Progress::NeedsUpTo(lsn) = framer.run() {
         let have = (framer.available_end().0 - START) as usize;
         let want = ((lsn.0 - START) as usize).min(bytes.len());
@@ -247,6 +253,7 @@ fn an_abandoned_record_is_dropped() {
         format,
         segment_bytes: SEGMENT,
         partitions: 1,
+        timelines: None,
     };
     let end = Lsn(log.lsn());
     let framed = frame(

@@ -9,6 +9,7 @@ use super::format::WalFormat;
 use super::page::{u16_at, u32_at};
 use super::record::{BLOCK_ID_MAX, RECORD_HEADER_BYTES};
 
+const MAIN_SHORT: u8 = 255;
 const HAS_IMAGE: u8 = 0x10;
 const SAME_REL: u8 = 0x80;
 
@@ -56,9 +57,29 @@ pub(crate) struct Parts<'a> {
     pub(crate) top: Xid,
 }
 
+/// Bytes of the headers of the commonest record: one block without an image, short main data.
+const COMMON_BYTES: usize = RECORD_HEADER_BYTES + BLOCK_FIXED + 16 + 2;
+
 /// Takes a record's headers apart.
 #[inline]
 pub(crate) fn parts<'a>(record: &'a [u8], format: &WalFormat) -> Option<Parts<'a>> {
+    if let Some((headers, payload)) = record.split_first_chunk::<COMMON_BYTES>()
+        && headers[24] == 0
+        && headers[25] & (HAS_IMAGE | SAME_REL) == 0
+        && headers[44] == MAIN_SHORT
+    {
+        let block_bytes = usize::from(u16_at(headers, 26));
+        let (block_data, main) = payload.split_at_checked(block_bytes)?;
+        return (main.len() == usize::from(headers[45])).then_some(Parts {
+            block_data,
+            main,
+            top: Xid::INVALID,
+        });
+    }
+    any_parts(record, format)
+}
+
+fn any_parts<'a>(record: &'a [u8], format: &WalFormat) -> Option<Parts<'a>> {
     let mut at = RECORD_HEADER_BYTES;
     let mut payload = 0;
     let mut block_at = 0;
@@ -67,7 +88,7 @@ pub(crate) fn parts<'a>(record: &'a [u8], format: &WalFormat) -> Option<Parts<'a
     let mut top = Xid::INVALID;
     while record.len() - at > payload {
         match *record.get(at)? {
-            255 => {
+            MAIN_SHORT => {
                 main_bytes = usize::from(*record.get(at + 1)?);
                 at += 2;
                 break;

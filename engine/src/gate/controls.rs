@@ -73,6 +73,8 @@ impl Gate {
                 for sub in &end.subxacts {
                     self.transactions.assign(*sub, top);
                 }
+                self.cut(passage, entry.number, lsn)?;
+                self.tell_at_boundary(top, passage)?;
                 self.prepared.insert(top);
                 if let Some(readiness) = &mut self.readiness {
                     readiness.prepared(lsn, top, end.gid.as_deref().unwrap_or_default())?;
@@ -88,8 +90,11 @@ impl Gate {
                 }
                 Ok(())
             }
-            // Command boundaries; rows and tables are followed by their own records.
-            op::INVALIDATIONS => Ok(()),
+            op::INVALIDATIONS => {
+                let top = self.transactions.top_of(record.xid);
+                self.catalog.command_boundary(top, lsn);
+                Ok(())
+            }
             other => Err(malformed(
                 lsn,
                 &format!("unknown transaction record {other:#04x}"),
@@ -115,6 +120,9 @@ impl Gate {
         let skip = self.skips(top)
             || lsn < self.selection.start
             || (end.database.is_valid() && !self.is_selected(end.database));
+        if !skip {
+            self.tell_at_commit(top, entry, passage)?;
+        }
         let origin = self.origin(record.origin, end);
         let commit = Commit {
             timeline: (self.timeline_at)(lsn),

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use redostream_protocol::cursor::{Cursor, ShortInput};
 use redostream_protocol::event::{EventHeader, EventKind, HEADER_BYTES, flags};
-use redostream_protocol::schema::RelationVersion;
+use redostream_protocol::schema::{Name, RelationVersion};
 use redostream_protocol::{DatabaseOid, Lsn, Oid, RelFileNode, Xid};
 
 use super::{Gate, GateError, Passage, malformed};
@@ -14,20 +14,22 @@ use crate::decoding::task::Item;
 use crate::framing::partition::OrderedEntry;
 use crate::framing::record::Record;
 
+/// Prefix of the messages of the capture trigger.
+const DDL_PREFIX: &[u8] = b"redostream.ddl";
 const TRUNCATE_CASCADE: u8 = 1;
 const TRUNCATE_RESTART: u8 = 2;
 
 /// An event before it has its header.
-struct Draft {
-    kind: EventKind,
-    flags: u8,
-    count: u16,
-    relations: Vec<RelationVersion>,
-    payload: Vec<u8>,
+pub(super) struct Draft {
+    pub(super) kind: EventKind,
+    pub(super) flags: u8,
+    pub(super) count: u16,
+    pub(super) relations: Vec<RelationVersion>,
+    pub(super) payload: Vec<u8>,
 }
 
 impl Draft {
-    fn bytes(&self, xid: Xid, lsn: Lsn) -> Vec<u8> {
+    pub(super) fn bytes(&self, xid: Xid, lsn: Lsn, row: u32) -> Vec<u8> {
         let header = EventHeader {
             size: (HEADER_BYTES + self.payload.len()) as u32,
             kind: self.kind,
@@ -36,7 +38,7 @@ impl Draft {
             xid,
             relation: self.relations.first().copied().unwrap_or_default(),
             record_lsn: lsn,
-            row: 0,
+            row,
         };
         let mut bytes = header.to_bytes().to_vec();
         bytes.extend_from_slice(&self.payload);
@@ -50,7 +52,7 @@ impl Passage<'_> {
         let Some(group) = self.chunk.groups.iter().position(|group| group.xid == xid) else {
             return;
         };
-        let event = draft.bytes(xid, self.lsn(entry));
+        let event = draft.bytes(xid, self.lsn(entry), 0);
         let offset = self.own.arena.len() as u32;
         let message = draft.kind == EventKind::Message;
         self.own.items.push(Item {
@@ -94,6 +96,9 @@ impl Gate {
         if self.is_passed_over(top, database) {
             return Ok(());
         }
+        // Rows before it come first, also in the numbering of relations.
+        self.cut(passage, entry.number, lsn)?;
+        self.tell_before_event(top, entry, passage)?;
         let viewer = self.catalog.has_changes(top).then_some(top);
         let mut relations = Vec::new();
         for oid in oids {
@@ -144,6 +149,13 @@ impl Gate {
         if self.is_passed_over(top, database) {
             return Ok(());
         }
+        if transactional {
+            self.tell_before_event(top, entry, passage)?;
+            if prefix == DDL_PREFIX {
+                let statement = Name::from(content);
+                self.catalog.statement_begins(top, record.xid, statement);
+            }
+        }
         let mut payload = Vec::with_capacity(4 + prefix.len() + content.len());
         payload.extend_from_slice(&(prefix.len() as u32).to_le_bytes());
         payload.extend_from_slice(prefix);
@@ -162,7 +174,7 @@ impl Gate {
         if transactional {
             passage.own_event(entry, record.xid, &draft);
         } else {
-            self.standalone(entry, database, &draft.bytes(record.xid, lsn), passage);
+            self.standalone(entry, database, &draft.bytes(record.xid, lsn, 0), passage);
         }
         Ok(())
     }
@@ -211,7 +223,12 @@ impl Gate {
         if transactional {
             passage.own_event(entry, record.xid, &draft);
         } else {
-            self.standalone(entry, node.database, &draft.bytes(record.xid, lsn), passage);
+            self.standalone(
+                entry,
+                node.database,
+                &draft.bytes(record.xid, lsn, 0),
+                passage,
+            );
         }
         Ok(())
     }

@@ -9,6 +9,7 @@
 
 mod checkpoint;
 mod controls;
+mod ddl;
 pub mod join;
 mod messages;
 mod resolve;
@@ -24,12 +25,13 @@ use rustc_hash::FxHashSet;
 
 use crate::assembly::part::{Control, ControlKind};
 use crate::catalog::bootstrap::readiness::{ConsistencyError, Readiness};
-use crate::catalog::{Catalog, CatalogError};
+use crate::catalog::{Catalog, CatalogError, CatalogSnapshot};
 use crate::decoding::merge::Tops;
 use crate::decoding::task::{Targets, TaskOutput};
-use crate::framing::chunk::{FrameError, FramedChunk, FramingRules};
+use crate::framing::chunk::{FramedChunk, FramingRules};
+use crate::framing::error::FrameError;
 use crate::framing::format::WalFormat;
-use crate::framing::partition::{OrderedEntry, OrderedKind};
+use crate::framing::partition::{Group, OrderedEntry, OrderedKind};
 use crate::framing::record::{Record, RecordError};
 use crate::framing::xact::XactError;
 use transactions::Transactions;
@@ -98,6 +100,9 @@ pub struct GatedPart {
     pub tops: Arc<Tops>,
     /// Events that the gate itself made.
     pub own: TaskOutput,
+    /// Transactions of events of `own` that have no record in the chunk; their numbers follow those
+    /// of the chunk's groups.
+    pub own_groups: Vec<Group>,
     /// Relations that events of `own` name besides their first.
     pub own_relations: Vec<(u32, redostream_protocol::schema::RelationVersion)>,
     /// What is not a row.
@@ -166,6 +171,7 @@ struct Passage<'a> {
     /// Groups of the chunk whose first record was reached.
     seen: usize,
     own: TaskOutput,
+    own_groups: Vec<Group>,
     own_relations: Vec<(u32, redostream_protocol::schema::RelationVersion)>,
     controls: Vec<Control>,
     parts: &'a mut Vec<GatedPart>,
@@ -184,6 +190,12 @@ impl Passage<'_> {
 }
 
 impl Gate {
+    /// An unchanging copy of the catalogs as they are now.
+    #[must_use]
+    pub fn current_catalog(&mut self) -> Arc<CatalogSnapshot> {
+        self.catalog.snapshot(&self.transactions)
+    }
+
     /// A gate over a bootstrapped catalog; the first record is expected at `start`.
     #[must_use]
     pub fn new(
@@ -233,6 +245,7 @@ impl Gate {
             format: self.format,
             segment_bytes: self.segment_bytes,
             partitions: 1,
+            timelines: None,
         }
     }
 
@@ -258,6 +271,12 @@ impl Gate {
         if self.catalog.tracked().generation() != generation {
             return Ok(Passed::Again(self.join.expected()));
         }
+        if chunk.first.is_none() {
+            // No record starts here: all of it belongs to one that began in an earlier chunk, and
+            // the log has been taken up to that one's end already.
+            self.join.passed(chunk);
+            return Ok(Passed::Whole);
+        }
         let tops = Tops::of(&chunk.groups, |group| match group.top {
             Xid::INVALID => self.transactions.top_of(group.xid),
             top => top,
@@ -268,6 +287,7 @@ impl Gate {
             taken: vec![0; chunk.partitions.len()],
             seen: 0,
             own: TaskOutput::default(),
+            own_groups: Vec::new(),
             own_relations: Vec::new(),
             controls: Vec::new(),
             parts,
@@ -285,9 +305,11 @@ impl Gate {
                 return Ok(Passed::Again(self.join.expected()));
             }
         }
-        self.note_transactions(&mut passage, chunk.next)?;
-        self.cut(&mut passage, u32::MAX, chunk.next)?;
-        self.emit(&mut passage, chunk.next, Targets::default(), None);
+        // A chunk that only goes on with a record ends before that record does.
+        let end = chunk.next.max(self.join.expected());
+        self.note_transactions(&mut passage, end)?;
+        self.cut(&mut passage, u32::MAX, end)?;
+        self.emit(&mut passage, end, Targets::default(), None);
         self.join.passed(chunk);
         Ok(Passed::Whole)
     }
@@ -302,6 +324,7 @@ impl Gate {
             OrderedKind::Transaction => self.take_transaction(&record, entry, passage),
             OrderedKind::CatalogPage | OrderedKind::Replay => {
                 self.cut(passage, entry.number, lsn)?;
+                self.tell_of_others(&record, passage)?;
                 self.replay(&record)
             }
             OrderedKind::RunningTransactions => self.take_running(&record, entry, passage),

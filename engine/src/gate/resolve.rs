@@ -29,6 +29,7 @@ impl Gate {
             return Ok(());
         }
         let targets = self.resolve(passage, &ranges, lsn)?;
+        self.tell_before_rows(&targets, passage)?;
         self.emit(passage, lsn, targets, Some(ranges));
         Ok(())
     }
@@ -48,6 +49,7 @@ impl Gate {
             targets: Arc::new(targets),
             tops: Arc::clone(&passage.tops),
             own: std::mem::take(&mut passage.own),
+            own_groups: passage.own_groups.clone(),
             own_relations: std::mem::take(&mut passage.own_relations),
             controls: std::mem::take(&mut passage.controls),
             end,
@@ -63,29 +65,7 @@ impl Gate {
         let (views, viewers) = self.views(passage);
         let files = passage.chunk.files.len();
         let mut by_view: Vec<Vec<Option<Arc<Target>>>> = vec![vec![None; files]; viewers.len()];
-        // By first row, so that relation versions are numbered as the log has them, however rows
-        // are dealt to partitions.
-        let mut wanted: Vec<(u32, u16, u16)> = Vec::new();
-        let mut seen = vec![u32::MAX; viewers.len() * files];
-        for (range, entries) in ranges.iter().zip(&passage.chunk.partitions) {
-            for entry in &entries[range.clone()] {
-                let view = views.get(usize::from(entry.group)).copied().unwrap_or(0);
-                if view == VIEW_SKIP {
-                    continue;
-                }
-                let first = &mut seen[usize::from(view) * files + usize::from(entry.file)];
-                if *first == u32::MAX {
-                    wanted.push((0, view, entry.file));
-                }
-                *first = (*first).min(entry.number);
-            }
-        }
-        for (first, view, file) in &mut wanted {
-            *first = seen[usize::from(*view) * files + usize::from(*file)];
-        }
-        wanted.sort_unstable();
-        wanted.dedup();
-        for (_, view, file) in wanted {
+        for (_, view, file) in wanted(passage, ranges, &views, viewers.len()) {
             let node = passage.chunk.files[usize::from(file)];
             if !self.is_selected(node.database) {
                 continue;
@@ -134,4 +114,50 @@ impl Gate {
         }
         (views, viewers)
     }
+}
+
+/// The (view, file) pairs that rows of a part have, each with the number of its first row, in
+/// order of that: so relation versions are numbered as the log has them, however rows are dealt to
+/// partitions.
+fn wanted(
+    passage: &Passage<'_>,
+    ranges: &[std::ops::Range<usize>],
+    views: &[u16],
+    viewers: usize,
+) -> Vec<(u32, u16, u16)> {
+    let chunk = passage.chunk;
+    let mut wanted: Vec<(u32, u16, u16)> = Vec::new();
+    let parts = ranges.iter().zip(&chunk.partitions);
+    let whole = parts.clone().all(|(range, all)| *range == (0..all.len()));
+    if whole && views.is_empty() {
+        // Framing has noted it.
+        let firsts = chunk.first_rows.iter().zip(0_u16..);
+        wanted.extend(
+            firsts
+                .filter(|(first, _)| **first != u32::MAX)
+                .map(|(first, file)| (*first, 0, file)),
+        );
+        wanted.sort_unstable();
+        return wanted;
+    }
+    let files = chunk.files.len();
+    let mut seen = vec![u32::MAX; viewers * files];
+    for (range, entries) in parts {
+        for entry in &entries[range.clone()] {
+            let view = views.get(usize::from(entry.group)).copied().unwrap_or(0);
+            if view == VIEW_SKIP {
+                continue;
+            }
+            let first = &mut seen[usize::from(view) * files + usize::from(entry.file)];
+            if *first == u32::MAX {
+                wanted.push((0, view, entry.file));
+            }
+            *first = (*first).min(entry.number);
+        }
+    }
+    for (first, view, file) in &mut wanted {
+        *first = seen[usize::from(*view) * files + usize::from(*file)];
+    }
+    wanted.sort_unstable();
+    wanted
 }

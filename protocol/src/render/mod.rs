@@ -22,6 +22,7 @@ use crate::position::Position;
 use crate::schema::{Database, Name, Relation, RelationVersion};
 use crate::value::decompress::decompress;
 use crate::value::{Monetary, TextContext, TimeZone, ValueError};
+use crate::wire::limits::VALUE_BYTES_MAX;
 
 pub use json::{Json, JsonOptions, push_notice_line, push_relation_line};
 pub use structure::push_table_json;
@@ -51,6 +52,8 @@ pub struct SessionSettings {
     pub zone: Arc<TimeZone>,
     /// `lc_monetary`.
     pub monetary: Arc<Monetary>,
+    /// Bytes of the largest value that is decompressed.
+    pub value_bytes_max: u64,
 }
 
 impl Default for SessionSettings {
@@ -58,6 +61,7 @@ impl Default for SessionSettings {
         Self {
             zone: Arc::new(TimeZone::utc()),
             monetary: Arc::new(Monetary::c()),
+            value_bytes_max: VALUE_BYTES_MAX as u64,
         }
     }
 }
@@ -159,6 +163,7 @@ enum Content<'a> {
 #[inline]
 fn column_content<'a>(
     value: ColumnValue<'a>,
+    value_bytes_max: u64,
     raw: &'a mut Vec<u8>,
 ) -> Result<Content<'a>, ColumnError> {
     Ok(match value {
@@ -171,6 +176,12 @@ fn column_content<'a>(
             raw_size,
             stored,
         } => {
+            if u64::from(raw_size) > value_bytes_max {
+                return Err(ColumnError::Value(ValueError::TooLarge {
+                    bytes: raw_size.into(),
+                    limit: value_bytes_max,
+                }));
+            }
             raw.clear();
             decompress(method, raw_size, stored, raw).map_err(ColumnError::Value)?;
             Content::Bytes(raw)
@@ -264,6 +275,17 @@ pub enum RenderError {
         found: u16,
         /// Columns of the relation.
         expected: usize,
+    },
+    /// Text that is not valid in its database's encoding, or has characters that the encoding
+    /// asked for has not: take it in the database's own.
+    #[error(
+        "text of the record at {lsn} cannot be given in {encoding}; without --encoding it is given as it is stored"
+    )]
+    Encoding {
+        /// The encoding asked for.
+        encoding: &'static str,
+        /// Start of the event's WAL record.
+        lsn: Lsn,
     },
     /// The event belongs to a transaction, and none has begun.
     #[error("the event of the record at {lsn} stands outside a transaction")]

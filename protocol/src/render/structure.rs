@@ -91,6 +91,7 @@ fn table_members(object: &mut Object<'_>, table: &TableShape) {
         Some(key) => object.object("primary_key", |object| {
             object.text("name", key.name.as_bytes());
             object.names("columns", &key.columns);
+            definition_members(object, &key.definition);
         }),
     }
     object.list("constraints", &table.constraints, push_constraint);
@@ -115,6 +116,17 @@ fn table_members(object: &mut Object<'_>, table: &TableShape) {
     object.string("persistence", &table.persistence);
     object.text_or_null("tablespace", table.tablespace.as_ref());
     object.names("options", &table.options);
+    if let Some(method) = &table.access_method {
+        object.text("access_method", method.as_bytes());
+        object.bool("undecodable", true);
+    }
+}
+
+/// The whole definition as the server writes it; left out where it cannot be given.
+fn definition_members(object: &mut Object<'_>, definition: &Expression) {
+    if let Expression::Sql(sql) = definition {
+        object.text("definition", sql.as_bytes());
+    }
 }
 
 fn table_name_members(object: &mut Object<'_>, name: &TableName) {
@@ -129,6 +141,9 @@ fn push_column(column: &ColumnShape, encoding: i32, out: &mut Vec<u8>) {
 fn column_members(object: &mut Object<'_>, column: &ColumnShape) {
     object.text("name", column.name.as_bytes());
     object.text("type", column.data_type.as_bytes());
+    if column.modifier_unknown {
+        object.bool("type_modifier_unknown", true);
+    }
     object.bool("nullable", column.nullable);
     expression_members(object, "default", &column.default, "default_unknown");
     word_or_null(
@@ -144,6 +159,12 @@ fn column_members(object: &mut Object<'_>, column: &ColumnShape) {
         [(b'a', "always"), (b'd', "by default")],
     );
     object.text_or_null("collation", column.collation.as_ref());
+    if let Some(sequence) = &column.sequence {
+        object.object("sequence", |object| {
+            object.text("schema", sequence.schema.as_bytes());
+            object.text("name", sequence.table.as_bytes());
+        });
+    }
 }
 
 fn word_or_null(object: &mut Object<'_>, key: &str, letter: u8, words: [(u8, &str); 2]) {
@@ -173,6 +194,10 @@ fn push_constraint(constraint: &ConstraintShape, encoding: i32, out: &mut Vec<u8
                 "expression_unknown",
             );
         }
+        definition_members(object, &constraint.definition);
+        if constraint.inherited {
+            object.bool("inherited", true);
+        }
     });
 }
 
@@ -190,6 +215,13 @@ fn push_index(index: &IndexShape, encoding: i32, out: &mut Vec<u8>) {
         );
         if index.columns.contains(&None) {
             object.bool("expression_unknown", true);
+        }
+        definition_members(object, &index.definition);
+        if let Some(parent) = &index.part_of {
+            object.object("part_of", |object| {
+                object.text("schema", parent.schema.as_bytes());
+                object.text("name", parent.table.as_bytes());
+            });
         }
     });
 }

@@ -18,7 +18,7 @@ use crate::ids::{DatabaseOid, Lsn, Oid, Xid};
 use crate::schema::{Column, Name, Relation};
 use crate::value::digits::push_u64;
 use crate::value::quoting::close_literal;
-use crate::value::{Known, TextContext, TypeRenderer, to_utf8};
+use crate::value::{ClientEncoding, Known, TextContext, TypeRenderer};
 
 /// What the lines depend on besides the events.
 #[derive(Clone, Debug)]
@@ -28,9 +28,8 @@ pub struct TestDecodingOptions {
     pub major: u16,
     /// What values depend on.
     pub settings: SessionSettings,
-    /// Whether lines are given in UTF-8 instead of the database's encoding. A line that is not
-    /// valid in that encoding is given as it is.
-    pub utf8: bool,
+    /// The encoding that lines are given in; each database's own, if none.
+    pub encoding: Option<Arc<ClientEncoding>>,
 }
 
 /// The renderer.
@@ -97,35 +96,42 @@ impl TestDecoding {
         out: &mut Vec<u8>,
     ) -> Result<(), RenderError> {
         let start = out.len();
-        let result = self.append(event, relations, out);
+        let mut result = self.append(event, relations, out);
+        if let (Ok(()), Some(encoding)) = (&result, &self.options.encoding) {
+            result = self.convert(encoding, event, relations, start, out);
+        }
         if result.is_err() {
             out.truncate(start);
-        } else if self.options.utf8 {
-            self.convert(event, relations, start, out);
         }
         result
     }
 
-    /// Turns the lines from `start` on into UTF-8.
+    /// Turns the lines from `start` on into the encoding asked for.
     fn convert(
         &self,
+        to: &ClientEncoding,
         event: &Event<'_>,
         relations: &dyn Relations,
         start: usize,
         out: &mut Vec<u8>,
-    ) {
+    ) -> Result<(), RenderError> {
         let database = match relations.relation(event.header.relation) {
             Some(relation) => Some(Arc::clone(&relation.database)),
             None => relations.database(self.database),
         };
-        let Some(encoding) = database.map(|database| database.encoding) else {
-            return;
+        let Some(from) = database.map(|database| database.encoding) else {
+            return Ok(());
         };
         let text = out.get(start..).unwrap_or_default();
-        if let Some(Cow::Owned(text)) = to_utf8(encoding, text) {
+        let converted = to.convert(from, text).ok_or(RenderError::Encoding {
+            encoding: to.name(),
+            lsn: event.header.record_lsn,
+        })?;
+        if let Cow::Owned(text) = converted {
             out.truncate(start);
-            out.extend_from_slice(text.as_bytes());
+            out.extend_from_slice(&text);
         }
+        Ok(())
     }
 
     fn append(
@@ -319,6 +325,7 @@ struct RelationLines {
     name: Vec<u8>,
     columns: Vec<ColumnText>,
     context: TextContext,
+    value_bytes_max: u64,
     /// `schema.table`, for errors.
     qualified: String,
 }
@@ -395,6 +402,7 @@ impl RelationLines {
                 .map(|column| ColumnText::new(column, major))
                 .collect(),
             context: settings.context(&relation.database),
+            value_bytes_max: settings.value_bytes_max,
             qualified: super::qualified(relation),
         }
     }
@@ -439,7 +447,7 @@ impl Tuples<'_> {
             if value == ColumnValue::Null && skip_nulls {
                 continue;
             }
-            let known = column_content(value, self.scratch)
+            let known = column_content(value, relation.value_bytes_max, self.scratch)
                 .and_then(|content| column.push(content, &relation.context, out))
                 .map_err(|error| error.at(lsn, &relation.qualified, &column.name))?;
             if known == Known::No && !column.told {

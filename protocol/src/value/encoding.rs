@@ -1,4 +1,7 @@
 //! From a database's encoding to UTF-8, which JSON needs.
+//!
+//! The tables are a library's. Where PostgreSQL's own are different, [`CORRECTED`] and
+//! [`REFUSED`] say so.
 
 use std::borrow::Cow;
 
@@ -63,7 +66,42 @@ fn reader(encoding: i32) -> Reader {
     })
 }
 
-/// `bytes` of a database with this encoding as UTF-8; none if they are not valid in it.
+/// Characters that PostgreSQL reads in another way than the library, or reads at all: the encoding,
+/// the bytes of the first one, the characters from there on.
+// pg: utils/mb/Unicode [14-18], as servers convert
+const CORRECTED: &[(i32, &[u8], &str)] = &[
+    (1, b"\x8F\xA2\xC3", "￤"),
+    (1, b"\x8F\xF3\xF3", "ⅰⅱⅲⅳⅴⅵⅶⅷⅸⅹⅠⅡ"),
+    (
+        1,
+        b"\x8F\xF4\xA1",
+        "ⅢⅣⅤⅥⅦⅧⅨⅩ＇＂㈱№℡炻仼僴凬匇匤﨎咊坙﨏塚增寬峵嵓﨑德悅愠敎昻晥晴朗栁﨓﨔橫櫢淸淲瀨凞猪甁皂皞益礰礼神祥福竧靖精綠緖羽荢﨟薰蘒﨡蠇諸譿賴赶﨣﨤逸郞都鄕﨧﨨閒隆﨩霻靍靑飯飼館馞髙魲鶴黑",
+    ),
+    (2, b"\xA1\xA4", "・"),
+    (2, b"\xA1\xAA", "―"),
+    (3, b"\xA2\xE8", "㉾"),
+    (34, b"\xAE", "╝"),
+    (34, b"\xBE", "╬"),
+];
+
+/// Bytes that are no characters to PostgreSQL, and controls to the library.
+const REFUSED: &[(i32, &[u8])] = &[
+    (19, b"\x81\x8A\x8D\x8E\x8F\x90\x9A\x9D\x9E"),
+    (
+        21,
+        b"\x81\x82\x83\x84\x86\x87\x88\x89\x8A\x8B\x8C\x8D\x8E\x8F\x90\x98\x99\x9A\x9B\x9C\x9D\x9E\x9F",
+    ),
+    (23, b"\x98"),
+    (24, b"\x81\x8D\x8F\x90\x9D"),
+    (29, b"\x81\x83\x88\x90\x98"),
+    (30, b"\x81\x88\x8A\x8C\x8D\x8E\x8F\x90\x98\x9A\x9C\x9D\x9E\x9F"),
+    (31, b"\x81\x8D\x8E\x8F\x90\x9D\x9E"),
+    (32, b"\x81\x8A\x8C\x8D\x8E\x8F\x90\x9A\x9C\x9D\x9E\x9F\xCA"),
+    (33, b"\x81\x83\x88\x8A\x8C\x90\x98\x9A\x9C\x9F"),
+];
+
+/// `bytes` of a database with this encoding as UTF-8; none if they are not valid in it, or if the
+/// encoding is one whose characters are not known here (EUC_TW, EUC_JIS_2004, MULE_INTERNAL).
 #[must_use]
 pub fn to_utf8(encoding: i32, bytes: &[u8]) -> Option<Cow<'_, str>> {
     let reader = reader(encoding);
@@ -73,7 +111,16 @@ pub fn to_utf8(encoding: i32, bytes: &[u8]) -> Option<Cow<'_, str>> {
     match reader {
         Reader::Utf8 | Reader::Ascii => None,
         Reader::Latin1 => Some(bytes.iter().map(|byte| char::from(*byte)).collect()),
-        Reader::Table(table) => table.decode_without_bom_handling_and_without_replacement(bytes),
+        Reader::Table(table) if CORRECTED.iter().any(|(of, ..)| *of == encoding) => {
+            by_character(encoding, table, bytes).map(Cow::Owned)
+        }
+        Reader::Table(table) => {
+            let refused = REFUSED.iter().find(|(of, _)| *of == encoding);
+            if refused.is_some_and(|(_, refused)| bytes.iter().any(|byte| refused.contains(byte))) {
+                return None;
+            }
+            table.decode_without_bom_handling_and_without_replacement(bytes)
+        }
         Reader::IsoTable(table) => bytes
             .iter()
             .map(|byte| {
@@ -87,6 +134,44 @@ pub fn to_utf8(encoding: i32, bytes: &[u8]) -> Option<Cow<'_, str>> {
             .collect::<Option<String>>()
             .map(Cow::Owned),
     }
+}
+
+/// Character for character, since some are not what the library's table says.
+fn by_character(encoding: i32, table: &'static Encoding, bytes: &[u8]) -> Option<String> {
+    let mut text = String::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some(lead) = rest.first() {
+        let (character, after) = rest.split_at_checked(length(encoding, *lead))?;
+        rest = after;
+        match corrected(encoding, character) {
+            Some(character) => text.push(character),
+            None => text
+                .push_str(&table.decode_without_bom_handling_and_without_replacement(character)?),
+        }
+    }
+    Some(text)
+}
+
+/// Bytes of the character that begins with `lead`.
+// pg: common/wchar.c pg_euc_mblen [14-18]
+pub(super) const fn length(encoding: i32, lead: u8) -> usize {
+    match (encoding, lead) {
+        (_, 0..ASCII_END) => 1,
+        (1, 0x8F) => 3,
+        (1..=3, _) => 2,
+        _ => 1,
+    }
+}
+
+fn corrected(encoding: i32, character: &[u8]) -> Option<char> {
+    let (last, lead) = character.split_last()?;
+    CORRECTED.iter().find_map(|(of, first, characters)| {
+        let (first, first_lead) = first.split_last()?;
+        if *of != encoding || first_lead != lead {
+            return None;
+        }
+        characters.chars().nth(last.checked_sub(*first)?.into())
+    })
 }
 
 #[cfg(test)]
@@ -105,5 +190,8 @@ mod tests {
         assert_eq!(read(22, b"\xC1").as_deref(), Some("а"));
         assert_eq!(read(4, b"ascii").as_deref(), Some("ascii"));
         assert_eq!(read(4, b"\xA4\xA2"), None);
+        assert_eq!(read(1, b"a\x8F\xA2"), None);
+        assert_eq!(read(24, b"\x80").as_deref(), Some("€"));
+        assert_eq!(read(24, b"\x81"), None);
     }
 }

@@ -47,6 +47,7 @@ mod bits;
 mod boolean;
 mod boolean_query;
 mod bytea;
+mod client_encoding;
 mod composite;
 pub(crate) mod datetime;
 pub(crate) mod digits;
@@ -87,6 +88,7 @@ use std::sync::Arc;
 
 use crate::cursor::{Cursor, ShortInput};
 
+pub use client_encoding::{ClientEncoding, UnknownEncoding};
 pub use encoding::to_utf8;
 pub use json::{push_json_bytes, push_json_string, push_json_text};
 pub use money::{Monetary, UnknownMonetary};
@@ -156,6 +158,14 @@ pub enum ValueError {
         type_name: &'static str,
         /// What is wrong.
         problem: &'static str,
+    },
+    /// A compressed value that is larger than its receiver takes.
+    #[error("a value of {bytes} bytes, at most {limit} are taken")]
+    TooLarge {
+        /// Its size, decompressed, in bytes.
+        bytes: u64,
+        /// The bound, in bytes.
+        limit: u64,
     },
     /// Nested deeper than any value the server accepts.
     #[error("{0} nested too deeply")]

@@ -10,9 +10,11 @@ pub const HELLO_BYTES_MAX: usize = 256;
 pub const CLIENT_FRAME_BYTES_MAX: usize = 1024;
 /// Bytes of one encoded relation.
 pub const RELATION_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Bytes of one event that a receiver takes unless told otherwise: PostgreSQL's largest value,
-/// old and new, and room for the columns beside them.
-pub const VALUE_BYTES_MAX: usize = 0xFFFF_FFFF;
+/// Bytes of one value that a receiver takes unless told otherwise: PostgreSQL has none larger.
+// pg: utils/memutils.h MaxAllocSize [14-18]
+pub const VALUE_BYTES_MAX: usize = 1024 * 1024 * 1024;
+/// Bytes that an event may have beyond its largest value: what stands around it.
+pub const EVENT_REST_BYTES_MAX: u64 = 256 * 1024;
 /// Connections of one session.
 pub const STREAMS_MAX: u16 = 32;
 /// Bytes that a receiver lets the sender have under way, unless told otherwise.

@@ -165,6 +165,41 @@ mod tests {
         }
     }
 
+    /// A million of them, in frames of every size up to some thousand bytes.
+    #[test]
+    fn a_million_flipped_bits_are_found() {
+        let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+        let mut random = |below: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 11) as usize % below
+        };
+        for _ in 0..1000 {
+            let detail: String = (0..random(2000))
+                .map(|_| (b'a' + random(26) as u8) as char)
+                .collect();
+            let notice = Notice {
+                lsn: Lsn(random(1 << 40) as u64),
+                code: "skipped_rows".into(),
+                detail,
+            };
+            let mut bytes = Vec::new();
+            push_frame(&mut bytes, 1 + random(1 << 40) as u64, &notice);
+            for _ in 0..1000 {
+                let bit = random(bytes.len() * 8);
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                let mut reader = FrameReader::new(limits::FRAME_BYTES_MAX);
+                reader.push(&bytes);
+                assert!(reader.pop().is_err(), "bit {bit} of {}", bytes.len());
+                bytes[bit / 8] ^= 1 << (bit % 8);
+            }
+            let mut reader = FrameReader::new(limits::FRAME_BYTES_MAX);
+            reader.push(&bytes);
+            assert!(reader.pop().unwrap().is_some());
+        }
+    }
+
     #[test]
     fn a_lying_length_is_refused_before_anything_is_reserved() {
         let header = FrameHeader {

@@ -5,5 +5,6 @@
     reason = "a test that cannot read its cases has failed"
 )]
 
+mod encodings;
 mod record_values;
 mod recorded_values;

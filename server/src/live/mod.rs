@@ -6,6 +6,7 @@
 
 mod catch_up;
 mod decode;
+mod describe;
 mod epoch;
 mod gauges;
 mod provider;

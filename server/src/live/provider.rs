@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use redostream_engine::catalog::CatalogSnapshot;
 use redostream_engine::pipeline::STAGES;
 use redostream_protocol::control::{From as Place, Start};
-use redostream_protocol::schema::{Relation, RelationVersion};
+use redostream_protocol::schema::{Database, Relation, RelationVersion};
 use redostream_protocol::wire::{Fault, FaultCode};
-use redostream_protocol::{Position, TimelineId};
+use redostream_protocol::{DatabaseOid, Position, TimelineId};
 
 use super::Live;
 use super::reader::LiveReader;
@@ -16,6 +17,9 @@ use crate::session::{BoxFuture, Opened, StartRequest, StatusSnapshot, StreamProv
 
 /// 2000-01-01 00:00 UTC in microseconds since 1970.
 const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
+
+/// How long the pipeline may take to give out the catalogs.
+const CATALOG_WAIT: Duration = Duration::from_secs(10);
 
 /// The provider; shared by all sessions.
 pub(crate) struct LiveProvider(pub(crate) Arc<Live>);
@@ -54,6 +58,33 @@ impl LiveProvider {
             return Err(fault);
         }
         Ok(start)
+    }
+
+    /// The catalogs as they are now; none if the pipeline does not say in time.
+    fn current(&self) -> Option<Arc<CatalogSnapshot>> {
+        let over = self.0.stop.is_stopped() || self.0.failure.lock().is_some();
+        if over {
+            return None;
+        }
+        let given = self.0.counters.catalog.ask(CATALOG_WAIT);
+        if given.is_none() {
+            tracing::warn!("the pipeline is too busy to say what is in the catalogs");
+        }
+        given
+    }
+
+    /// The databases that are served, as of `current`.
+    fn served(&self, current: &CatalogSnapshot) -> Option<Vec<Database>> {
+        let served = &self.0.setting.databases;
+        let known = current.databases().inspect_err(
+            |error| tracing::warn!(%error, "the databases cannot be read from the catalogs"),
+        );
+        let mut known = known.ok()?;
+        known.retain(|database| {
+            let name = database.name.lossy();
+            served.is_empty() || served.iter().any(|served| *served == name)
+        });
+        Some(known)
     }
 
     /// Refuses a position of a fork that this server's history does not contain.
@@ -179,9 +210,42 @@ impl StreamProvider for LiveProvider {
         }
     }
 
-    fn describe(&self, _database: &str, table: &str, _at: Option<&str>) -> Result<String, Fault> {
-        let message = format!("this server cannot describe {table}: structures are not served yet");
-        Err(Fault::new(FaultCode::NotFound, message))
+    fn describe(&self, database: &str, table: &str, at: Option<&str>) -> Result<String, Fault> {
+        super::describe::describe(&self.0, database, table, at)
+    }
+
+    fn database_name(&self, database: DatabaseOid) -> Option<String> {
+        let databases = self.current()?.databases().ok()?;
+        let found = databases.into_iter().find(|known| known.oid == database);
+        found.map(|found| found.name.lossy().into_owned())
+    }
+
+    fn database_exists(&self, name: &str) -> bool {
+        let known = self.current().and_then(|current| self.served(&current));
+        known.is_none_or(|known| {
+            let mut names = known.iter().map(|database| &database.name);
+            names.any(|known| known.as_bytes() == name.as_bytes())
+        })
+    }
+
+    fn table_exists(&self, databases: &[String], schema: Option<&str>, table: &str) -> bool {
+        let Some(current) = self.current() else {
+            return true;
+        };
+        let Some(known) = self.served(&current) else {
+            return true;
+        };
+        let wanted = |database: &Database| {
+            let name = database.name.lossy();
+            databases.is_empty() || databases.iter().any(|wanted| *wanted == name)
+        };
+        // A database that cannot be looked into (a template that is just being made) has none.
+        let has = |database: &Database| {
+            current
+                .has_relation(database.oid, schema, table)
+                .unwrap_or(false)
+        };
+        known.iter().filter(|database| wanted(database)).any(has)
     }
 
     fn probe(&self, request: &StartRequest) -> Result<(Position, String), Fault> {

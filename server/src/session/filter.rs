@@ -459,8 +459,9 @@ impl Filter {
 
 /// The table that an index, trigger or the like belongs to.
 fn owner(shape: &ObjectShape) -> Option<String> {
-    let ObjectShape::Other(properties) = shape else {
-        return None;
+    let properties = match shape {
+        ObjectShape::Table(table) => return Some(table.name.lossy().into_owned()),
+        ObjectShape::Other(properties) => properties,
     };
     properties.iter().find_map(|(key, value)| match value {
         Property::Text(name) if key == "table" => {

@@ -302,7 +302,10 @@ impl Registry {
             return Err(Fault::new(FaultCode::BadRequest, message));
         }
         let mut inner = self.inner.lock();
-        if session.name.is_empty() || inner.holders.get(&session.name) != Some(&session.id) {
+        // What a client said last may be read after its session has ended, and counts as long as
+        // nobody else has taken the name.
+        let holder = inner.holders.get(&session.name);
+        if session.name.is_empty() || holder.is_some_and(|holder| *holder != session.id) {
             return Ok(());
         }
         let Some(known) = inner.names.get_mut(&session.name) else {

@@ -9,12 +9,16 @@
 )]
 
 mod bad_input;
+mod ddl_capture;
+mod encodings;
 mod files;
+mod json_values;
 mod keeping;
 mod live;
 mod programs;
 mod recorded;
 mod refused;
+mod replica;
 mod restart;
 mod resume;
 mod serve;

@@ -292,3 +292,80 @@ async fn rows_of_the_library_are_what_is_printed() {
         assert!(rows > 20, "{name}: only {rows} rows");
     }
 }
+
+/// What names nothing is an error from the start, unless it may be missing.
+#[test]
+fn names_of_nothing_are_refused() {
+    let recorded = Recorded::of(15, "tpcb");
+    let state = tempfile::tempdir().unwrap();
+    let server = recorded.serve(state.path(), &["--database", "app"]);
+    let run = |words: &[&str]| {
+        let mut command = subscribe(&server.control, &["--from", "earliest"]);
+        command.args(["--until", &recorded.end]).args(words);
+        run_to_end(&mut command, Duration::from_secs(60)).unwrap()
+    };
+    for (words, told) in [
+        (&["--table", "public.nothing"][..], Some("public.nothing")),
+        (&["--table", "nothing"], Some("nothing")),
+        (
+            &["--table", "other.pgbench_accounts"],
+            Some("other.pgbench_accounts"),
+        ),
+        (&["--database", "nowhere"], Some("nowhere")),
+        // It is there, but not served.
+        (&["--database", "postgres"], Some("postgres")),
+        (&["--table", "public.nothing", "--allow-missing"], None),
+        (&["--table", "public.nothing*"], None),
+        (&["--table", "pgbench_accounts"], None),
+        (
+            &["--database", "app", "--table", "public.pgbench_accounts"],
+            None,
+        ),
+    ] {
+        let ended = run(words);
+        match told {
+            Some(name) => {
+                let said = server.process.errors();
+                assert_eq!(ended.status, Some(2), "{words:?}: {}\n{said}", ended.errors);
+                assert!(ended.errors.contains(name), "{}", ended.errors);
+            }
+            None => assert_eq!(ended.status, Some(0), "{words:?}: {}", ended.errors),
+        }
+    }
+    let probe = |from: &str| {
+        let mut command = Command::new(programs::client());
+        command.args([
+            "probe",
+            "--server",
+            &server.control,
+            "--format",
+            "json",
+            "--from",
+            from,
+        ]);
+        let ended = run_to_end(&mut command, Duration::from_secs(60)).unwrap();
+        let reply: serde_json::Value = serde_json::from_slice(&ended.printed).unwrap();
+        (ended.status, reply)
+    };
+    let (status, reply) = probe("earliest");
+    assert_eq!(
+        (status, &reply["servable"]),
+        (Some(0), &true.into()),
+        "{reply}"
+    );
+    let oldest = reply["oldest"].as_str().unwrap().to_owned();
+    assert_eq!(probe(&oldest).0, Some(0));
+    for (from, why) in [("0/1000", "older"), ("7:0/9000000:0/9000000:0", "timeline")] {
+        let (status, reply) = probe(from);
+        assert_eq!(
+            (status, &reply["servable"]),
+            (Some(4), &false.into()),
+            "{reply}"
+        );
+        assert!(reply["reason"].as_str().unwrap().contains(why), "{reply}");
+        assert_eq!(reply["oldest"], oldest);
+        let mut command = subscribe(&server.control, &["--from", from]);
+        let refused = run_to_end(&mut command, Duration::from_secs(60)).unwrap();
+        assert_eq!(refused.status, Some(4), "{}", refused.errors);
+    }
+}

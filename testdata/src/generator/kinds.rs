@@ -107,7 +107,16 @@ pub const BASES: &[Base] = &[
     base("nummultirange", "nummultirange", true, 1),
     base("datemultirange", "datemultirange", true, 1),
     base("tstzmultirange", "tstzmultirange", true, 1),
+    base("public.citext", "text_short", true, 1),
+    base("public.hstore", "hstore", true, 1),
+    base("public.ltree", "ltree", true, 1),
+    base("public.cube", "cube", true, 1),
+    base("public.seg", "seg", true, 1),
+    base("public.isbn13", "isbn13", true, 1),
 ];
+
+/// The extensions that some of them come from; the setup creates them.
+pub const EXTENSIONS: &[&str] = &["citext", "hstore", "ltree", "cube", "seg", "isn"];
 
 /// The type of a column.
 #[derive(Debug, Clone, PartialEq, Eq)]

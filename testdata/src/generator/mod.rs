@@ -62,8 +62,13 @@ pub struct Script {
 
 /// Makes the script of a seed for a server version.
 pub fn generate(seed: u64, major: u32, size: Size) -> Script {
+    generate_named(seed, major, size, "g")
+}
+
+/// As [`generate`]; `prefix` begins the names of what the setup makes.
+pub fn generate_named(seed: u64, major: u32, size: Size, prefix: &str) -> Script {
     let mut random = Random::new(seed);
-    let mut world = World::new(major, "g");
+    let mut world = World::new(major, prefix);
     world.object_names = size.object_names;
     let setup = session::setup(&mut random, &mut world, size.shared_tables);
     let sessions = (0..size.sessions)

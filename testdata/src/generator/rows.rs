@@ -274,10 +274,16 @@ fn truncate(random: &mut Random, world: &World, table: &Table) -> String {
 /// A block whose every round is a subtransaction, some of them rolled back.
 fn subtransactions(random: &mut Random, world: &World, table: &Table) -> String {
     let insert = insert_values(random, world, table);
-    let rounds = if random.chance(25) {
-        70 + random.below(60)
+    let rounds = match random.below(100) {
+        0 => 3000 + random.below(8000),
+        1..=24 => 70 + random.below(60),
+        _ => 2 + random.below(10),
+    };
+    // Long values so many times would be another kind of test.
+    let insert = if rounds > 1000 {
+        format!("insert into {} default values", table.name)
     } else {
-        2 + random.below(10)
+        insert
     };
     let bad = 2 + random.below(5);
     let column = table

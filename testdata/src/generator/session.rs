@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::kinds::EXTENSIONS;
 use super::model::World;
 use super::random::Random;
 use super::{alter, rows, tables, upkeep};
@@ -9,9 +10,12 @@ use super::{alter, rows, tables, upkeep};
 /// What runs first, alone: types and tables that all sessions use.
 pub fn setup(random: &mut Random, world: &mut World, shared_tables: usize) -> String {
     let mut sql = String::from(
-        "set timezone = 'UTC';\ncreate sequence public.shared_seq;\ncreate schema \"Shared Schema\";\n",
+        "set client_encoding = 'UTF8';\nset timezone = 'UTC';\ncreate sequence public.shared_seq;\ncreate schema \"Shared Schema\";\n",
     );
     world.schemas.push("\"Shared Schema\"".to_owned());
+    for extension in EXTENSIONS {
+        let _ = writeln!(sql, "create extension {extension} schema public;");
+    }
     let _ = writeln!(sql, "select setseed(0.{});", random.below(1000));
     for _ in 0..3 + random.below(4) {
         sql.push_str(&tables::create_type(random, world));
@@ -33,7 +37,7 @@ pub fn script(
     transactions: usize,
 ) -> String {
     let mut sql = String::from(
-        "set timezone = 'UTC';\nset lock_timeout = '60ms';\nset statement_timeout = '10s';\n",
+        "set client_encoding = 'UTF8';\nset timezone = 'UTC';\nset lock_timeout = '60ms';\nset statement_timeout = '10s';\n",
     );
     let _ = writeln!(sql, "select setseed(0.{});", random.below(1000));
     if random.chance(60) {
@@ -43,15 +47,64 @@ pub fn script(
     if random.chance(30) {
         sql.push_str("set synchronous_commit = off;\n");
     }
+    if random.chance(15) {
+        origin(random, number, &mut sql);
+    }
     for count in 0..transactions {
-        match random.weighted(&[4, 2, 10]) {
+        match random.weighted(&[40, 20, 100, 2]) {
             0 => sql.push_str(&statement(random, world)),
             1 => sql.push_str(&upkeep::outside(random, world)),
-            _ => transaction(random, world, number, count, &mut sql),
+            2 => transaction(random, world, number, count, &mut sql),
+            _ => savepoints(random, world, &mut sql),
         }
     }
     sql.push_str("rollback;\n");
     sql
+}
+
+/// The session replays what came from elsewhere: its commits name an origin. Names of origins
+/// belong to the cluster, so this one has the database's in it.
+fn origin(random: &mut Random, number: usize, sql: &mut String) {
+    let _ = writeln!(
+        sql,
+        "select format('origin {number} of %s', current_database()) as origin \\gset\n\
+         select pg_replication_origin_create(:'origin');\n\
+         select pg_replication_origin_session_setup(:'origin');"
+    );
+    if random.chance(50) {
+        let _ = writeln!(
+            sql,
+            "begin;\nselect pg_replication_origin_xact_setup('0/{:X}', '2001-02-03 04:05:06.7+00');\ncommit;",
+            1 + random.below(1_000_000)
+        );
+    }
+}
+
+/// Very many savepoints, one in the other, with a row here and there, ended at several levels.
+fn savepoints(random: &mut Random, world: &mut World, sql: &mut String) {
+    let depth = if random.chance(15) {
+        1000
+    } else {
+        65 + random.below(200)
+    };
+    let before = world.clone();
+    sql.push_str("begin;\n");
+    for level in 0..depth {
+        let _ = writeln!(sql, "savepoint deep{level};");
+        if random.chance(8) {
+            sql.push_str(&rows::change(random, world));
+        } else if random.chance(8) {
+            sql.push_str("select pg_logical_emit_message(true, 'deep', 'x');\ncomment on schema public is 'behind a message';\n");
+        }
+        if random.chance(4) {
+            let to = level - random.below(level.min(20) + 1);
+            let word = random.pick(&["rollback to", "release"]);
+            let _ = writeln!(sql, "{word} savepoint deep{to};");
+        }
+    }
+    sql.push_str(&rows::change(random, world));
+    sql.push_str(random.pick(&["commit;\n", "commit;\n", "rollback;\n"]));
+    world.restore(&before);
 }
 
 fn transaction(

@@ -17,11 +17,21 @@ pub fn outside(random: &mut Random, world: &World) -> String {
         "pg_attrdef",
         "pg_enum",
         "pg_namespace",
+        "pg_proc",
+        "pg_range",
+        "pg_inherits",
+        "pg_trigger",
+        "pg_statistic",
+        "pg_opclass",
+        "pg_shdepend",
+        "pg_database",
+        "pg_authid",
+        "pg_replication_origin",
     ];
     let catalog = random.pick(CATALOGS);
     let table = some_table(random, world, |_| true)
         .map_or_else(|| "pg_class".to_owned(), |table| table.name);
-    match random.weighted(&[5, 5, 4, 3, 4, 2, 2, 2]) {
+    match random.weighted(&[5, 5, 4, 3, 4, 2, 2, 2, 2, 1]) {
         0 => format!("vacuum {table};\n"),
         1 => format!(
             "vacuum (full{}) {table};\n",
@@ -32,13 +42,15 @@ pub fn outside(random: &mut Random, world: &World) -> String {
         4 => format!("vacuum (analyze, index_cleanup on) {catalog};\n"),
         5 => format!("reindex table concurrently {table};\n"),
         6 => "checkpoint;\n".to_owned(),
+        8 => format!("reindex table {catalog};\n"),
+        9 => "select format('reindex system %I', current_database())\n\\gexec\n".to_owned(),
         _ => "vacuum;\n".to_owned(),
     }
 }
 
 /// A statement that can run anywhere.
 pub fn inside(random: &mut Random, world: &mut World) -> String {
-    match random.weighted(&[6, 4, 5, 2, 4, 3, 4, 2, 2, 1]) {
+    match random.weighted(&[6, 4, 5, 2, 4, 3, 4, 2, 2, 1, 1, 2]) {
         0 => message(random),
         1 => sequence(random, world),
         2 => view(random, world),
@@ -48,7 +60,39 @@ pub fn inside(random: &mut Random, world: &mut World) -> String {
         6 => "select pg_sleep(0.003);\n".to_owned(),
         7 => function(random, world),
         8 => "set constraints all immediate;\n".to_owned(),
+        9 => catalog_rewrite(random),
+        10 => tablespace(random, world),
         _ => "select txid_current();\n".to_owned(),
+    }
+}
+
+/// A catalog written anew in a transaction, which may yet be rolled back.
+fn catalog_rewrite(random: &mut Random) -> String {
+    random
+        .pick(&[
+            "cluster pg_class using pg_class_oid_index;\n",
+            "cluster pg_attribute using pg_attribute_relid_attnum_index;\n",
+            "cluster pg_type using pg_type_oid_index;\n",
+            "cluster pg_enum using pg_enum_oid_index;\n",
+            "reindex table pg_class;\n",
+            "reindex index pg_attribute_relid_attnam_index;\n",
+        ])
+        .to_owned()
+}
+
+/// A table into another tablespace or back: its rows are copied page by page.
+fn tablespace(random: &mut Random, world: &World) -> String {
+    let Some(table) = some_table(random, world, |_| true) else {
+        return String::new();
+    };
+    let space = random.pick(&["room", "room", "pg_default"]);
+    match random.below(3) {
+        0 => format!("set default_tablespace = '{space}';\n"),
+        1 => format!(
+            "alter table {} set tablespace {space};\nset default_tablespace = '';\n",
+            table.name
+        ),
+        _ => format!("alter table {} set tablespace {space};\n", table.name),
     }
 }
 

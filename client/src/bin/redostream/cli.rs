@@ -162,9 +162,9 @@ pub(crate) struct Subscribe {
     /// The cluster that --from belongs to.
     #[arg(long, value_name = "NUMBER")]
     system_identifier: Option<u64>,
-    /// The largest event that is taken, such as 64MiB.
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    value_max: Option<u64>,
+    /// The largest value that is taken: a row with a larger one ends the subscription.
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "1GiB")]
+    value_max: u64,
 }
 
 impl Subscribe {
@@ -184,9 +184,7 @@ impl Subscribe {
         options.token = self.connection.token()?;
         options.tls = self.connection.tls();
         options.reconnect = !self.no_reconnect;
-        if let Some(value_max) = self.value_max {
-            options.value_bytes_max = value_max;
-        }
+        options.value_bytes_max = self.value_max;
         Ok(options)
     }
 }

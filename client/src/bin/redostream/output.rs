@@ -220,7 +220,7 @@ impl<W: Write> Output<W> {
             let options = TestDecodingOptions {
                 major: major.unwrap_or(MAJOR_UNKNOWN),
                 settings: self.settings.clone(),
-                utf8: false,
+                encoding: None,
             };
             *renderer = Some(TestDecoding::new(options));
         }

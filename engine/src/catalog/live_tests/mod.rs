@@ -5,4 +5,5 @@ mod follower;
 mod random;
 mod said;
 mod steps;
+mod structures;
 mod wal;

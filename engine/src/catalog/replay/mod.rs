@@ -27,6 +27,7 @@ use redostream_protocol::cursor::{Cursor, ShortInput};
 use redostream_protocol::{Lsn, Oid, RelFileNode, Xid};
 
 use super::CatalogError;
+use super::ddl::{Written, concerns, objects_of};
 use super::filenodes::{RelationMapError, RelationMapUpdate};
 use super::index::Tid;
 use super::layout::{CatalogLayout, GLOBAL_TABLESPACE, oid};
@@ -243,6 +244,9 @@ impl<'a> Replay<'_, '_, 'a> {
         }
         let touched = self.touched();
         let consistent = self.store.consistent;
+        if consistent {
+            self.note_objects();
+        }
         let pending = self.pending_map(first);
         let writer = self.store.writers.entry(self.top).or_default();
         let writer = Arc::make_mut(writer);
@@ -258,6 +262,28 @@ impl<'a> Replay<'_, '_, 'a> {
         }
         self.effect.own = true;
         Ok(())
+    }
+
+    /// Notes the objects that the written tuples belong to, for DDL events.
+    fn note_objects(&mut self) {
+        let mut written = Written::default();
+        for (node, tid) in &self.written {
+            let Some(catalog) = self.store.owner(*node) else {
+                continue;
+            };
+            if !node.database.is_valid() || !concerns(catalog) {
+                continue;
+            }
+            let layout = super::view::layout_of(self.store, node.database, catalog);
+            let page = self.store.file(*node).and_then(|file| file.page(tid.block));
+            let tuple = page.and_then(|page| page.tuple(tid.offset).ok());
+            if let (Some(layout), Some(tuple)) = (layout, tuple) {
+                written.database = node.database;
+                let objects = &mut written.objects;
+                objects_of(catalog, &layout, tuple, |object| objects.push(object));
+            }
+        }
+        self.store.written = written;
     }
 
     /// What the written tuples describe; `None` if it cannot be told.

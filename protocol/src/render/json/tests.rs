@@ -1,7 +1,10 @@
+use std::sync::Arc;
+
 use super::*;
 use crate::event::Origin;
+use crate::ids::DatabaseOid;
 use crate::render::samples::{self, Sample};
-use crate::schema::RelationVersion;
+use crate::schema::{Database, Name, Relation, RelationVersion};
 
 struct Known {
     relation: Arc<Relation>,

@@ -5,7 +5,7 @@ fn lines(major: u16, events: &[Vec<u8>]) -> String {
     let mut renderer = TestDecoding::new(TestDecodingOptions {
         major,
         settings: SessionSettings::default(),
-        utf8: false,
+        encoding: None,
     });
     let relation = Arc::new(samples::relation(major));
     let relations = |version| (version == relation.version).then(|| Arc::clone(&relation));
@@ -77,7 +77,7 @@ fn a_transaction_can_be_resumed() {
     let mut renderer = TestDecoding::new(TestDecodingOptions {
         major: 15,
         settings: SessionSettings::default(),
-        utf8: false,
+        encoding: None,
     });
     let none = |_| None;
     let commit = samples::commit();
@@ -95,7 +95,7 @@ fn a_bad_row_prints_nothing() {
     let mut renderer = TestDecoding::new(TestDecodingOptions {
         major: 15,
         settings: SessionSettings::default(),
-        utf8: false,
+        encoding: None,
     });
     let relation = Arc::new(samples::relation(15));
     let relations = |_| Some(Arc::clone(&relation));
@@ -113,7 +113,7 @@ fn a_bad_row_prints_nothing() {
 }
 
 #[test]
-fn lines_can_be_given_in_utf8() {
+fn lines_can_be_given_in_another_encoding() {
     let mut latin1 = samples::relation(15);
     latin1.database = Arc::new(crate::schema::Database {
         encoding: 8,
@@ -122,17 +122,17 @@ fn lines_can_be_given_in_utf8() {
     latin1.name = Name(b"t\xE9".to_vec());
     let latin1 = Arc::new(latin1);
     let relations = |_| Some(Arc::clone(&latin1));
-    for (utf8, expected) in [
+    for (encoding, expected) in [
         (
-            true,
+            Some("utf8"),
             "table public.\"té\": DELETE: (no-tuple-data)\n".as_bytes(),
         ),
-        (false, b"table public.\"t\xE9\": DELETE: (no-tuple-data)\n"),
+        (None, b"table public.\"t\xE9\": DELETE: (no-tuple-data)\n"),
     ] {
         let mut renderer = TestDecoding::new(TestDecodingOptions {
             major: 15,
             settings: SessionSettings::default(),
-            utf8,
+            encoding: encoding.map(|name| Arc::new(ClientEncoding::named(name).unwrap())),
         });
         renderer.set_transaction(&samples::header(702));
         let row = samples::row(EventKind::Delete, 0, &[]);

@@ -35,6 +35,7 @@ pub(super) fn text(random: &mut Random, values: &str) -> Option<String> {
                 "postgres=r*w*/postgres",
             ])
             .to_owned(),
+        "hstore" | "ltree" | "cube" | "seg" | "isbn13" => extension(random, values),
         name if name.ends_with("multirange") => {
             let of = format!("{}range", name.trim_end_matches("multirange"));
             let ranges: Vec<String> = (0..random.below(4))
@@ -45,6 +46,35 @@ pub(super) fn text(random: &mut Random, values: &str) -> Option<String> {
         name if name.ends_with("range") => base_range(random, name),
         name => geometry(random, name)?,
     })
+}
+
+/// Types of the extensions that come with PostgreSQL.
+fn extension(random: &mut Random, name: &str) -> String {
+    let (a, b) = (random.between(-500, 500), random.below(500));
+    match name {
+        "hstore" => random
+            .pick(&["", "a=>%", "\"with space\"=>\"q\\\"%\", b=>NULL", "\"\"=>%"])
+            .replace('%', &b.to_string()),
+        "ltree" => random
+            .pick(&["", "Top", "Top.A_%.c", "a.b.c.d.e.f.n%"])
+            .replace('%', &b.to_string()),
+        "cube" => match random.below(4) {
+            0 => "()".to_owned(),
+            1 => format!("({a})"),
+            2 => format!("({a}, {b}.5),(0, -1e-7)"),
+            _ => format!("({a}, {b}, 1e300)"),
+        },
+        "seg" => match random.below(5) {
+            0 => format!("{a}"),
+            1 => format!("~{b}.50"),
+            2 => format!("{} .. {}.00", a.min(0), b),
+            3 => format!("{b}(+-)0.3"),
+            _ => format!("< {b} .."),
+        },
+        _ => random
+            .pick(&["978-0-306-40615-7", "9791090636071", "978-3-16-148410-0"])
+            .to_owned(),
+    }
 }
 
 /// A range over values of a built-in type.

@@ -1,0 +1,307 @@
+//! What is measured on one workload: PostgreSQL's tools and ours in turn, on the same log.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use redostream_testdata::cluster::{Cluster, Stop};
+use redostream_testdata::server::client;
+use serde::Serialize;
+
+use super::figures::Spread;
+use super::program::{
+    Background, Run, ended_children_seconds, peak_memory, process_seconds, resident_peak, run,
+};
+use super::workload::{DATABASE, Log, PUBLICATION, SLOT, Workload};
+
+/// The programs under test, and how often they run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// `redostream-server`.
+    pub server: PathBuf,
+    /// `redostream`.
+    pub client: PathBuf,
+    /// Pairs of runs of the quick tools.
+    pub pairs: usize,
+    /// Runs of PostgreSQL's decoders, which take long.
+    pub slow_runs: usize,
+    /// Decoder threads.
+    pub decoders: usize,
+}
+
+/// All that was measured on one workload.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Measured {
+    /// The workload's letter.
+    pub workload: String,
+    /// What it is.
+    pub name: String,
+    /// Bytes of its log.
+    pub wal_bytes: u64,
+    /// Rows in it.
+    pub rows: u64,
+    /// Seconds of `pg_waldump --stats`.
+    pub waldump_seconds: Option<Spread>,
+    /// Seconds that `decode --stats` gives: from the first byte of WAL to the last transaction.
+    pub decode_seconds: Option<Spread>,
+    /// The same with the program's start and the reading of the catalogs.
+    pub decode_whole_seconds: Option<Spread>,
+    /// By pairs, how many times as fast decoding is as `pg_waldump`.
+    pub decode_ratio: Option<Spread>,
+    /// Most memory of a decode, MiB.
+    pub decode_memory_mib: Option<f64>,
+    /// Seconds from a subscriber's request to its last event.
+    pub delivered_seconds: Option<Spread>,
+    /// By pairs, how many times as fast delivery is as `pg_waldump`.
+    pub delivered_ratio: Option<Spread>,
+    /// Bytes on the wire and before compression.
+    pub wire_bytes: u64,
+    /// As above.
+    pub raw_bytes: u64,
+    /// Most memory of the server while it delivers, MiB.
+    pub server_memory_mib: Option<f64>,
+    /// Seconds of `pg_logical_slot_peek_binary_changes` with pgoutput.
+    pub peek_seconds: Option<Spread>,
+    /// Seconds of `pg_recvlogical` with pgoutput to /dev/null.
+    pub recvlogical_seconds: Option<Spread>,
+    /// How many times as fast delivery is as `pg_recvlogical`, medians.
+    pub received_ratio: Option<f64>,
+    /// Processor seconds of our whole server per million rows delivered.
+    pub server_cpu_per_million: Option<f64>,
+    /// Processor seconds of the walsender per million rows.
+    pub walsender_cpu_per_million: Option<f64>,
+}
+
+/// Measures a workload. Without `cluster` PostgreSQL's decoders are left out.
+///
+/// # Errors
+/// When a program fails.
+pub fn measure(
+    plan: &Plan,
+    workload: &Workload,
+    log: &Log,
+    cluster: Option<&mut Cluster>,
+) -> Result<Measured> {
+    let mut measured = Measured {
+        workload: workload.letter.to_string(),
+        name: workload.name.to_owned(),
+        wal_bytes: log.bytes()?,
+        ..Measured::default()
+    };
+    decode(plan, log, &mut measured)?;
+    deliver(plan, log, &mut measured)?;
+    if let Some(cluster) = cluster {
+        postgres(plan, log, cluster, &mut measured)?;
+    }
+    if let (Some(ours), Some(theirs)) = (measured.delivered_seconds, measured.recvlogical_seconds) {
+        measured.received_ratio = Some(theirs.median / ours.median);
+    }
+    Ok(measured)
+}
+
+/// `pg_waldump --stats` over the log.
+///
+/// # Errors
+/// When it fails.
+pub fn waldump(log: &Log) -> Result<Run> {
+    run(Command::new(client("pg_waldump"))
+        .args(["--stats", "-s", &log.start, "-e", &log.end, "-p"])
+        .arg(&log.wal))
+}
+
+/// `redostream-server decode --format none` over the log.
+#[must_use]
+pub fn decode_command(server: &Path, log: &Log, decoders: usize) -> Command {
+    let mut command = Command::new(server);
+    command
+        .arg("decode")
+        .arg("--pgdata")
+        .arg(&log.base)
+        .arg("--wal")
+        .arg(&log.wal)
+        .args(["--format", "none", "--stats", "--end", &log.end])
+        .args(["--decoders", &decoders.to_string()]);
+    command
+}
+
+/// A number of the JSON object that `--stats` prints as the last line.
+///
+/// # Errors
+/// When it is not there.
+pub fn stat(run: &Run, name: &str) -> Result<f64> {
+    let texts = [&run.errors, &run.printed];
+    let mut lines = texts.iter().flat_map(|text| text.lines().rev());
+    let line = lines
+        .find(|line| line.starts_with('{'))
+        .with_context(|| format!("no figures in: {}", run.errors))?;
+    let object: serde_json::Value = serde_json::from_str(line)?;
+    let number = object.get(name).and_then(serde_json::Value::as_f64);
+    number.with_context(|| format!("no {name} in {line}"))
+}
+
+fn decode(plan: &Plan, log: &Log, measured: &mut Measured) -> Result<()> {
+    let ours = || run(&mut decode_command(&plan.server, log, plan.decoders));
+    // Both once for nothing: files come into memory, the processor wakes up.
+    waldump(log)?;
+    measured.rows = stat(&ours()?, "rows")? as u64;
+    let mut pairs = Vec::new();
+    for _ in 0..plan.pairs {
+        let theirs = waldump(log)?.wall;
+        let ours = ours()?;
+        pairs.push((theirs, stat(&ours, "seconds")?, ours.wall));
+    }
+    measured.waldump_seconds = Spread::of(pairs.iter().map(|pair| pair.0));
+    measured.decode_seconds = Spread::of(pairs.iter().map(|pair| pair.1));
+    measured.decode_whole_seconds = Spread::of(pairs.iter().map(|pair| pair.2));
+    measured.decode_ratio = Spread::of(pairs.iter().map(|pair| pair.0 / pair.1));
+    let mut command = decode_command(&plan.server, log, plan.decoders);
+    measured.decode_memory_mib = Some(peak_memory(&mut command)?);
+    Ok(())
+}
+
+/// A server over the log's files, that keeps next to nothing of what it has decoded: a subscriber
+/// from the beginning is decoded for anew.
+pub struct Serving {
+    process: Background,
+    address: String,
+    _state: tempfile::TempDir,
+}
+
+impl Serving {
+    /// Starts one and waits until it has decoded everything.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn start(plan: &Plan, log: &Log) -> Result<Self> {
+        let state = tempfile::tempdir()?;
+        let port = free_ports()?;
+        let address = format!("127.0.0.1:{port}");
+        let mut command = Command::new(&plan.server);
+        command
+            .arg("serve")
+            .arg("--pgdata")
+            .arg(&log.base)
+            .arg("--wal")
+            .arg(&log.wal)
+            .arg("--state")
+            .arg(state.path().join("state"))
+            .args(["--listen", &address, "--buffer", "1MiB"])
+            .args(["--decoders", &plan.decoders.to_string()]);
+        let mut process = Background::start(&mut command, state.path())?;
+        process.wait_for("ready earliest=")?;
+        let serving = Serving {
+            process,
+            address,
+            _state: state,
+        };
+        // The live pipeline must be at its end, or it would take part in what is measured.
+        let mut before = -1.0;
+        loop {
+            std::thread::sleep(Duration::from_millis(300));
+            let now = process_seconds(serving.process.process())?;
+            if now - before < 0.03 {
+                return Ok(serving);
+            }
+            before = now;
+        }
+    }
+
+    /// The number of its process.
+    #[must_use]
+    pub fn process(&self) -> u32 {
+        self.process.process()
+    }
+
+    /// One subscription to all of the log.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn subscribe(&self, plan: &Plan, log: &Log, streams: usize, lz4: bool) -> Result<Run> {
+        run(Command::new(&plan.client)
+            .args(["subscribe", "--server", &self.address])
+            .args(["--from", "earliest", "--until", &log.end])
+            .args(["--format", "none", "--stats", "--no-reconnect"])
+            .args(["--streams", &streams.to_string()])
+            .args(["--compression", if lz4 { "lz4" } else { "none" }]))
+    }
+}
+
+fn free_ports() -> Result<u16> {
+    use std::net::TcpListener;
+    loop {
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        if port < u16::MAX && TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
+            return Ok(port);
+        }
+    }
+}
+
+fn deliver(plan: &Plan, log: &Log, measured: &mut Measured) -> Result<()> {
+    let serving = Serving::start(plan, log)?;
+    let ours = || serving.subscribe(plan, log, 4, true);
+    waldump(log)?;
+    let first = ours()?;
+    measured.wire_bytes = stat(&first, "wire_bytes")? as u64;
+    measured.raw_bytes = stat(&first, "raw_bytes")? as u64;
+    let rows = stat(&first, "rows")?;
+    let before = process_seconds(serving.process())?;
+    let mut pairs = Vec::new();
+    for _ in 0..plan.pairs {
+        let theirs = waldump(log)?.wall;
+        pairs.push((theirs, stat(&ours()?, "seconds")?));
+    }
+    let cpu = (process_seconds(serving.process())? - before) / plan.pairs as f64;
+    measured.server_cpu_per_million = Some(cpu / rows * 1e6);
+    measured.server_memory_mib = resident_peak(serving.process());
+    measured.delivered_seconds = Spread::of(pairs.iter().map(|pair| pair.1));
+    measured.delivered_ratio = Spread::of(pairs.iter().map(|pair| pair.0 / pair.1));
+    Ok(())
+}
+
+/// PostgreSQL's own decoders, from copies of one slot that stands before the log.
+fn postgres(plan: &Plan, log: &Log, cluster: &mut Cluster, measured: &mut Measured) -> Result<()> {
+    cluster.start()?;
+    let (mut peeks, mut received, mut cpu) = (Vec::new(), Vec::new(), 0.0);
+    for number in 0..plan.slow_runs {
+        let peek = format!(
+            "select count(*) from pg_logical_slot_peek_binary_changes('{SLOT}', null, null,
+                'proto_version', '1', 'publication_names', '{PUBLICATION}')"
+        );
+        let since = std::time::Instant::now();
+        cluster.sql(DATABASE, &peek)?;
+        peeks.push(since.elapsed().as_secs_f64());
+        let slot = format!("{SLOT}_{number}");
+        cluster.sql(
+            DATABASE,
+            &format!("select pg_copy_logical_replication_slot('{SLOT}', '{slot}')"),
+        )?;
+        let postmaster = postmaster(cluster)?;
+        let before = ended_children_seconds(postmaster)?;
+        let mut command = cluster.client("pg_recvlogical", DATABASE);
+        command
+            .args(["--start", "--no-loop", "-f", "/dev/null", "-S", &slot])
+            .args(["-E", &log.end, "-d", DATABASE, "-F", "0", "-s", "1"])
+            .args(["-o", "proto_version=1", "-o"])
+            .arg(format!("publication_names={PUBLICATION}"));
+        received.push(run(&mut command)?.wall);
+        // The walsender ends a moment after its client.
+        std::thread::sleep(Duration::from_millis(300));
+        cpu += ended_children_seconds(postmaster)? - before;
+        cluster.drop_slot(&slot)?;
+    }
+    cluster.stop(Stop::Fast)?;
+    if measured.rows > 0 && plan.slow_runs > 0 {
+        let rows = measured.rows as f64 * plan.slow_runs as f64;
+        measured.walsender_cpu_per_million = Some(cpu / rows * 1e6);
+    }
+    measured.peek_seconds = Spread::of(peeks);
+    measured.recvlogical_seconds = Spread::of(received);
+    Ok(())
+}
+
+fn postmaster(cluster: &Cluster) -> Result<u32> {
+    let text = std::fs::read_to_string(cluster.data().join("postmaster.pid"))?;
+    let line = text.lines().next().unwrap_or_default();
+    line.parse().context("no process number in postmaster.pid")
+}

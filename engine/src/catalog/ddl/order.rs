@@ -1,0 +1,224 @@
+//! An order in which changes can be applied: what is used is made before, and dropped after, what
+//! uses it; a name is free before it is taken.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use redostream_protocol::Oid;
+use redostream_protocol::schema::Name;
+use rustc_hash::FxHashMap;
+
+use super::state::State;
+use super::touched::Touched;
+
+/// A change of one object.
+#[derive(Debug)]
+pub(crate) struct Change {
+    pub(crate) key: Touched,
+    pub(crate) before: Option<State>,
+    pub(crate) after: Option<State>,
+    /// It is a part of another change, and not told by itself.
+    pub(crate) hidden: bool,
+}
+
+/// Brings changes into order. Deterministic; where there is a circle, it is cut by rank.
+pub(crate) fn ordered(changes: Vec<Change>) -> Vec<Change> {
+    if changes.len() < 2 {
+        return changes;
+    }
+    let edges = edges(&changes);
+    let mut waits = vec![0_usize; changes.len()];
+    for (_, later) in &edges {
+        waits[*later] += 1;
+    }
+    let mut follow: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (earlier, later) in edges {
+        follow.entry(earlier).or_default().push(later);
+    }
+    let ranks: Vec<_> = changes.iter().map(rank).collect();
+    let mut ready: BTreeSet<((u8, u32), usize)> = BTreeSet::new();
+    let mut left: BTreeSet<((u8, u32), usize)> = BTreeSet::new();
+    for (number, rank) in ranks.iter().enumerate() {
+        let place = (*rank, number);
+        left.insert(place);
+        if waits[number] == 0 {
+            ready.insert(place);
+        }
+    }
+    let mut order = Vec::with_capacity(changes.len());
+    while let Some(next) = ready.pop_first().or_else(|| left.first().copied()) {
+        if !left.remove(&next) {
+            continue;
+        }
+        order.push(next.1);
+        for later in follow.get(&next.1).into_iter().flatten() {
+            waits[*later] = waits[*later].saturating_sub(1);
+            let place = (ranks[*later], *later);
+            if waits[*later] == 0 && left.contains(&place) {
+                ready.insert(place);
+            }
+        }
+    }
+    let mut changes: Vec<_> = changes.into_iter().map(Some).collect();
+    order
+        .into_iter()
+        .filter_map(|number| changes[number].take())
+        .collect()
+}
+
+/// Drops go from what uses to what is used, newest first; everything else the other way round.
+fn rank(change: &Change) -> (u8, u32) {
+    let (oid, state) = (
+        change.key.oid.0,
+        change.after.as_ref().or(change.before.as_ref()),
+    );
+    let object = state.map_or("", State::object);
+    if change.after.is_none() {
+        let rank = match object {
+            "trigger" | "policy" | "rule" | "statistics" => 0,
+            "view" | "materialized view" => 1,
+            "table" | "foreign table" => 2,
+            "function" | "procedure" | "aggregate" | "operator" => 3,
+            "sequence" => 4,
+            "type" | "domain" => 5,
+            "schema" => 7,
+            _ => 6,
+        };
+        return (rank, u32::MAX - oid);
+    }
+    let comment = change.key.class.is_valid();
+    let rank = match object {
+        _ if comment => 20,
+        "schema" => 10,
+        "extension" => 11,
+        "type" | "domain" => 12,
+        "sequence" => 13,
+        "function" | "procedure" | "aggregate" | "operator" => 14,
+        "table" | "foreign table" => 15,
+        "view" | "materialized view" => 16,
+        "trigger" | "policy" | "rule" | "statistics" => 18,
+        _ => 17,
+    };
+    (rank, oid)
+}
+
+/// Pairs of changes of which the first must come before the second.
+fn edges(changes: &[Change]) -> BTreeSet<(usize, usize)> {
+    let mut by_oid: FxHashMap<Oid, Vec<usize>> = FxHashMap::default();
+    let mut freed: FxHashMap<(Oid, Option<Name>, Name), usize> = FxHashMap::default();
+    for (number, change) in changes.iter().enumerate() {
+        by_oid.entry(change.key.oid).or_default().push(number);
+        if let Some(before) = &change.before
+            && name_of(change, Some(before)) != name_of(change, change.after.as_ref())
+            && let Some(name) = name_of(change, Some(before))
+        {
+            freed.insert(name, number);
+        }
+    }
+    let mut edges = BTreeSet::new();
+    for (number, change) in changes.iter().enumerate() {
+        let uses =
+            |state: &Option<State>| state.as_ref().map(State::references).unwrap_or_default();
+        let (before, after) = (uses(&change.before), uses(&change.after));
+        for oid in &after {
+            for other in by_oid.get(oid).into_iter().flatten() {
+                if *other != number && changes[*other].before.is_none() {
+                    edges.insert((*other, number));
+                }
+            }
+        }
+        for oid in before.iter().filter(|oid| !after.contains(oid)) {
+            for other in by_oid.get(oid).into_iter().flatten() {
+                if *other != number && changes[*other].after.is_none() {
+                    edges.insert((number, *other));
+                }
+            }
+        }
+        if let Some(name) = name_of(change, change.after.as_ref())
+            && let Some(other) = freed.get(&name)
+            && *other != number
+        {
+            edges.insert((*other, number));
+        }
+    }
+    edges
+}
+
+/// The name that an object takes up among those of its catalog.
+fn name_of(change: &Change, state: Option<&State>) -> Option<(Oid, Option<Name>, Name)> {
+    let state = state.filter(|_| !change.key.class.is_valid())?;
+    Some((
+        change.key.catalog,
+        state.schema().cloned(),
+        state.name().clone(),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::ddl::state::OtherState;
+
+    fn change(oid: u32, name: &str, before: Option<&[u32]>, after: Option<&[u32]>) -> Change {
+        let state = |uses: &[u32]| {
+            State::Other(Box::new(OtherState {
+                oid: Oid(oid),
+                object: "table".to_owned(),
+                name: Name::from(name),
+                references: uses.iter().map(|oid| Oid(*oid)).collect(),
+                ..OtherState::default()
+            }))
+        };
+        Change {
+            key: Touched::new(Oid(1259), Oid(oid)),
+            before: before.map(state),
+            after: after.map(state),
+            hidden: false,
+        }
+    }
+
+    fn order(changes: Vec<Change>) -> Vec<u32> {
+        ordered(changes)
+            .iter()
+            .map(|change| change.key.oid.0)
+            .collect()
+    }
+
+    #[test]
+    fn what_is_used_is_made_before_and_dropped_after() {
+        // 1 uses 2, which is made later.
+        assert_eq!(
+            order(vec![
+                change(1, "a", None, Some(&[2])),
+                change(2, "b", None, Some(&[]))
+            ]),
+            [2, 1]
+        );
+        // 1 uses 2; both go. Then 3 stops using 2 and stays.
+        assert_eq!(
+            order(vec![
+                change(1, "a", Some(&[2]), None),
+                change(2, "b", Some(&[]), None),
+                change(3, "c", Some(&[2]), Some(&[])),
+            ]),
+            [3, 1, 2],
+        );
+    }
+
+    #[test]
+    fn a_name_is_free_before_it_is_taken() {
+        let changes = vec![
+            change(1, "b", None, Some(&[])),
+            change(9, "b", Some(&[]), None),
+        ];
+        assert_eq!(order(changes), [9, 1]);
+    }
+
+    #[test]
+    fn a_circle_is_cut() {
+        let circle = vec![
+            change(1, "a", None, Some(&[2])),
+            change(2, "b", None, Some(&[1])),
+        ];
+        assert_eq!(order(circle), [1, 2]);
+    }
+}

@@ -1,0 +1,122 @@
+//! What a written catalog tuple belongs to, as far as DDL events tell of it.
+
+use redostream_protocol::{DatabaseOid, Oid};
+use serde::{Deserialize, Serialize};
+
+use super::super::layout::{CatalogLayout, oid};
+use super::super::tuple::fixed_u32;
+
+/// An object whose catalog rows were written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) struct Touched {
+    /// The catalog that the object itself stands in.
+    pub(crate) catalog: Oid,
+    /// Its OID; for a comment, that of the object it is on.
+    pub(crate) oid: Oid,
+    /// For a comment: the catalog of the object it is on.
+    pub(crate) class: Oid,
+    /// For a comment: the column, 0 for the whole object.
+    pub(crate) sub: i32,
+}
+
+impl Touched {
+    pub(crate) const fn new(catalog: Oid, oid: Oid) -> Self {
+        Touched {
+            catalog,
+            oid,
+            class: Oid::INVALID,
+            sub: 0,
+        }
+    }
+}
+
+/// Catalogs whose rows belong to an object of another catalog, or are objects themselves: catalog,
+/// column with the object's OID, the object's catalog.
+const PARTS: [(Oid, &str, Oid); 13] = [
+    (oid::CLASS, "oid", oid::CLASS),
+    (oid::ATTRIBUTE, "attrelid", oid::CLASS),
+    (oid::INDEX, "indrelid", oid::CLASS),
+    (oid::INDEX, "indexrelid", oid::CLASS),
+    (oid::ATTRDEF, "adrelid", oid::CLASS),
+    (oid::CONSTRAINT, "conrelid", oid::CLASS),
+    (oid::CONSTRAINT, "contypid", oid::TYPE),
+    (oid::INHERITS, "inhrelid", oid::CLASS),
+    (oid::PARTITIONED_TABLE, "partrelid", oid::CLASS),
+    (oid::SEQUENCE, "seqrelid", oid::CLASS),
+    (oid::TYPE, "oid", oid::TYPE),
+    (oid::ENUM, "enumtypid", oid::TYPE),
+    (oid::RANGE, "rngtypid", oid::TYPE),
+];
+
+/// Objects that have a row of their own and are told of by name.
+const WHOLE: [Oid; 22] = [
+    oid::NAMESPACE,
+    oid::PROC,
+    oid::TRIGGER,
+    oid::POLICY,
+    oid::REWRITE,
+    oid::EXTENSION,
+    oid::LANGUAGE,
+    oid::OPERATOR,
+    oid::OPERATOR_CLASS,
+    oid::OPERATOR_FAMILY,
+    oid::COLLATION,
+    oid::CONVERSION,
+    oid::FOREIGN_DATA_WRAPPER,
+    oid::FOREIGN_SERVER,
+    oid::PUBLICATION,
+    oid::EVENT_TRIGGER,
+    oid::TS_CONFIG,
+    oid::TS_DICT,
+    oid::TS_PARSER,
+    oid::TS_TEMPLATE,
+    oid::STATISTICS,
+    oid::AM,
+];
+
+/// Whether rows of a catalog can lead to DDL events.
+pub(crate) fn concerns(catalog: Oid) -> bool {
+    catalog == oid::DESCRIPTION
+        || WHOLE.contains(&catalog)
+        || PARTS.iter().any(|(part, _, _)| *part == catalog)
+}
+
+/// The objects that a written tuple belongs to.
+pub(crate) fn objects_of(
+    catalog: Oid,
+    layout: &CatalogLayout,
+    tuple: &[u8],
+    mut found: impl FnMut(Touched),
+) {
+    let column = |name| fixed_u32(tuple, layout.fixed_offset(name)?).map(Oid);
+    for (part, name, object) in PARTS {
+        if part == catalog
+            && let Some(oid) = column(name).filter(|oid| oid.is_valid())
+        {
+            found(Touched::new(object, oid));
+        }
+    }
+    if WHOLE.contains(&catalog)
+        && let Some(oid) = column("oid")
+    {
+        found(Touched::new(catalog, oid));
+    }
+    if catalog == oid::DESCRIPTION
+        && let (Some(object), Some(class), Some(sub)) =
+            (column("objoid"), column("classoid"), column("objsubid"))
+    {
+        found(Touched {
+            catalog,
+            oid: object,
+            class,
+            sub: sub.0.cast_signed(),
+        });
+    }
+}
+
+/// What one record wrote.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Written {
+    pub(crate) database: DatabaseOid,
+    pub(crate) objects: Vec<Touched>,
+}

@@ -1,0 +1,115 @@
+//! Reading a chunk and framing it: any worker, each chunk by itself.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use redostream_protocol::Lsn;
+
+use super::Framed;
+use super::worker::Worker;
+use crate::catalog::tracked::TrackedFiles;
+use crate::error::EngineError;
+use crate::framing::chunk::{FramedChunk, FramingRules};
+use crate::framing::framer::{Framer, Progress};
+use crate::limits::WAL_PAGE_BYTES;
+use crate::source::chunk::Plan;
+use crate::source::{Origin, SourceError};
+
+impl Worker<'_, '_> {
+    /// Reads and frames a chunk, and brings it to the gate.
+    pub(super) fn frame(
+        &mut self,
+        plan: Plan,
+        tracked: &Arc<TrackedFiles>,
+    ) -> Result<(), EngineError> {
+        let chunk = self.framed(plan, tracked);
+        let framed = Framed {
+            plan,
+            worker: self.number,
+            generation: tracked.generation(),
+            chunk,
+        };
+        let planning = self.shared.planning.lock();
+        if planning.planner.round() != plan.round {
+            return Ok(());
+        }
+        self.shared.framed.lock().insert(plan.number, framed);
+        drop(planning);
+        self.drain_gate()
+    }
+
+    pub(super) fn framed(
+        &mut self,
+        plan: Plan,
+        tracked: &Arc<TrackedFiles>,
+    ) -> Result<FramedChunk, EngineError> {
+        let since = Instant::now();
+        let mut buffers = self.shared.chunks.pop().unwrap_or_default();
+        let base = Lsn(plan.span.start.0 / WAL_PAGE_BYTES as u64 * WAL_PAGE_BYTES as u64);
+        let want = plan.span.end.add(WAL_PAGE_BYTES as u64).min(plan.available);
+        self.read(base, want, &mut buffers.bytes, 0)?;
+        self.shared.busy(0, since);
+        let since = Instant::now();
+        let source = self.shared.source;
+        let at = |lsn| source.timeline_at(lsn);
+        let rules = FramingRules {
+            // What streams in may be ahead of the history that is known of it.
+            timelines: self.shared.closed.then(|| (at(base), at(plan.span.end))),
+            ..self.shared.rules
+        };
+        let mut framer = Framer::new(rules, tracked, plan.span, buffers);
+        while let Progress::NeedsUpTo(lsn) = framer.run() {
+            let from = framer.available_end();
+            let available = match self.shared.source.available(from) {
+                Ok(available) => available.end,
+                Err(SourceError::NotYet(_)) => from,
+                Err(error) => return Err(error.into()),
+            };
+            let to = lsn.min(available);
+            if to <= from {
+                break;
+            }
+            let bytes = framer.bytes_mut();
+            let start = bytes.len();
+            self.read(from, to, bytes, start)?;
+        }
+        let chunk = framer.finish();
+        self.shared.busy(1, since);
+        Ok(chunk)
+    }
+
+    /// Reads WAL to `bytes[start..]`, over what stood there, as long as that is.
+    pub(super) fn read(
+        &self,
+        from: Lsn,
+        to: Lsn,
+        bytes: &mut Vec<u8>,
+        start: usize,
+    ) -> Result<(), EngineError> {
+        let mut at = from;
+        // A buffer that was used before is long enough and need not be zeroed first.
+        bytes.resize(start + to.bytes_since(from) as usize, 0);
+        while at < to {
+            let offset = start + at.bytes_since(from) as usize;
+            match self.shared.source.read(at, &mut bytes[offset..]) {
+                Ok((read, origin)) => {
+                    if origin == Origin::Buffer {
+                        self.shared
+                            .counters
+                            .buffer_bytes
+                            .fetch_add(read as u64, Ordering::Relaxed);
+                    }
+                    at = at.add(read as u64);
+                }
+                // Less is there than was said; framing will find the chunk short.
+                Err(SourceError::NotYet(_)) => {
+                    bytes.truncate(offset);
+                    break;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}

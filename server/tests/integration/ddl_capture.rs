@@ -1,0 +1,86 @@
+//! The optional capture of statements, on real servers: the script that `ddl-capture` prints is
+//! installed by a superuser, and owners without privileges go on as before.
+
+use std::process::Command;
+
+use redostream_testdata::cluster::ClusterOptions;
+use redostream_testdata::scenario::Scenario;
+use redostream_testdata::server::{MAJORS, Server};
+
+use crate::programs;
+
+#[test]
+fn statements_stand_in_the_events_they_cause() {
+    let printed = Command::new(programs::server())
+        .args(["ddl-capture", "--print-sql"])
+        .output()
+        .unwrap();
+    assert!(printed.status.success());
+    let script = String::from_utf8(printed.stdout).unwrap();
+    for major in MAJORS {
+        let Some(server) = Server::for_test(major) else {
+            continue;
+        };
+        let scenario = Scenario::start(server, &ClusterOptions::default()).unwrap();
+        scenario.sql(&script).unwrap();
+        scenario.sql(&script).unwrap();
+        scenario
+            .sql("create role plain; create schema s authorization plain;")
+            .unwrap();
+        for statement in [
+            "set role plain; create table s.one (a serial primary key)",
+            "set role plain; begin; alter table s.one add b int; alter table s.one add c int; insert into s.one (b) values (1); create index on s.one (b); commit",
+            "set role plain; create table s.two as select 1 as x",
+            "insert into s.one (b) values (2)",
+            "begin; alter table s.one drop b; rollback",
+            "set role plain; drop table s.one, s.two",
+        ] {
+            scenario.sql(statement).unwrap();
+        }
+        let recording = scenario.finish().unwrap();
+        recording.check(&programs::server(), &[1]).unwrap();
+        let decoded = recording
+            .decode(&programs::server())
+            .with("--format", "json")
+            .try_run()
+            .unwrap();
+        assert_eq!(decoded.status, Some(0), "{}", decoded.errors);
+        let text = String::from_utf8(decoded.printed).unwrap();
+        let told: Vec<(String, String, Option<String>)> = text
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+            .filter(|line| {
+                line["kind"] == "ddl" && line["schema"] == "s" && line["object"] != "schema"
+            })
+            .map(|line| {
+                let of = |key: &str| line[key].as_str().map(str::to_owned);
+                (of("command").unwrap(), of("name").unwrap(), of("sql"))
+            })
+            .collect();
+        // The string that was sent holds all of a client's statements.
+        let expected = [
+            ("CREATE TABLE", "one", "create table s.one"),
+            ("ALTER TABLE", "one", "add b int"),
+            ("ALTER TABLE", "one", "add c int"),
+            ("CREATE INDEX", "one_b_idx", "create index on s.one"),
+            ("CREATE TABLE", "two", "create table s.two as"),
+            ("DROP TABLE", "two", "drop table s.one, s.two"),
+            ("DROP TABLE", "one", "drop table s.one, s.two"),
+        ];
+        assert_eq!(told.len(), expected.len(), "{major}: {told:#?}");
+        for ((command, name, sql), (wanted, of, part)) in told.iter().zip(expected) {
+            assert_eq!(
+                (command.as_str(), name.as_str()),
+                (wanted, of),
+                "{major}: {told:#?}"
+            );
+            let sql = sql.as_deref().unwrap_or_default();
+            assert!(sql.contains(part), "{major}: {sql} for {part}");
+        }
+        let messages = text
+            .lines()
+            .filter(|line| line.contains("redostream.ddl"))
+            .count();
+        assert_eq!(messages, 0, "{major}: the messages are left out");
+    }
+}
