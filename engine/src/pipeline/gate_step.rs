@@ -159,6 +159,8 @@ impl Worker<'_, '_> {
                 step.torn = goes_on.then(|| (lsn, Instant::now()));
             }
             self.restart(step, Next::Record(lsn), Lsn::INVALID);
+            // Nobody else gets to the gate while this waits.
+            self.answer_from(step);
             source.wait(available.end, IDLE);
         }
         Ok(())

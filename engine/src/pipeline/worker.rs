@@ -7,7 +7,7 @@ use std::time::Instant;
 use crossbeam::deque::{Injector, Steal};
 use redostream_protocol::Lsn;
 
-use super::{IDLE, Shared, Task};
+use super::{GateStep, IDLE, Shared, Task};
 use crate::catalog::tracked::TrackedFiles;
 use crate::decoding::ordered::Scratch;
 use crate::error::EngineError;
@@ -49,10 +49,16 @@ impl<'s, 'a> Worker<'s, 'a> {
 
     /// Gives the catalogs to whoever asks for them, if the gate is free.
     fn answer(&self) {
-        let current = &self.shared.counters.catalog;
-        if current.is_wanted()
+        if self.shared.counters.catalog.is_wanted()
             && let Some(mut step) = self.shared.gate.try_lock()
         {
+            self.answer_from(&mut step);
+        }
+    }
+
+    pub(super) fn answer_from(&self, step: &mut GateStep) {
+        let current = &self.shared.counters.catalog;
+        if current.is_wanted() {
             current.give(step.gate.current_catalog());
         }
     }

@@ -307,20 +307,14 @@ fn names_of_nothing_are_refused() {
     for (words, told) in [
         (&["--table", "public.nothing"][..], Some("public.nothing")),
         (&["--table", "nothing"], Some("nothing")),
-        (
-            &["--table", "other.pgbench_accounts"],
-            Some("other.pgbench_accounts"),
-        ),
+        (&["--table", "other.accounts"], Some("other.accounts")),
         (&["--database", "nowhere"], Some("nowhere")),
         // It is there, but not served.
         (&["--database", "postgres"], Some("postgres")),
         (&["--table", "public.nothing", "--allow-missing"], None),
         (&["--table", "public.nothing*"], None),
-        (&["--table", "pgbench_accounts"], None),
-        (
-            &["--database", "app", "--table", "public.pgbench_accounts"],
-            None,
-        ),
+        (&["--table", "accounts"], None),
+        (&["--database", "app", "--table", "public.accounts"], None),
     ] {
         let ended = run(words);
         match told {
