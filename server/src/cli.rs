@@ -250,7 +250,7 @@ pub(crate) struct ServeArguments {
     #[arg(long, value_name = "SIZE", value_parser = size::parse, default_value = "64MiB")]
     pub(crate) buffer: u64,
     /// Memory for open transactions; beyond it they go to files.
-    #[arg(long, value_name = "SIZE", value_parser = size::parse, default_value = "256MiB")]
+    #[arg(long, value_name = "SIZE", value_parser = size::parse, default_value = "64MiB")]
     pub(crate) memory: u64,
     /// Most bytes of those files.
     #[arg(long, value_name = "SIZE", value_parser = size::parse, default_value = "64GiB")]

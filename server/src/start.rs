@@ -59,7 +59,7 @@ pub(crate) async fn start(arguments: &ServeArguments) -> Result<Started, Failure
     let from = if points.has_any() {
         From::Point
     } else {
-        let upstream = connected.as_mut().map(|(_, connection)| connection);
+        let upstream = connected.as_mut().map(|all| &mut all.connection);
         From::Copy(Box::new(load(&directory, upstream).await?))
     };
     let choice = match &from {
@@ -76,9 +76,15 @@ pub(crate) async fn start(arguments: &ServeArguments) -> Result<Started, Failure
     let upstream = Arc::new(Upstream::new((*files.history()).clone()));
     let metrics = Arc::new(SourceMetrics::default());
     let segment_bytes = u64::from(control.segment_bytes);
-    let mut receiver = None;
+    let (mut receiver, mut slot_at) = (None, None);
     let mut source: Arc<dyn Source> = Arc::clone(&files) as Arc<dyn Source>;
-    if let Some((conninfo, mut connection)) = connected {
+    if let Some(Connected {
+        conninfo,
+        mut connection,
+        slot_at: kept,
+    }) = connected
+    {
+        slot_at = kept;
         let identity = connection.identify_system().await.map_err(runtime)?;
         connection.close().await;
         upstream.report(identity.flushed);
@@ -124,8 +130,8 @@ pub(crate) async fn start(arguments: &ServeArguments) -> Result<Started, Failure
         }
         From::Point => again(arguments, &points, &files, &directory)?,
     };
-    if let Some(received) = &setting.received {
-        received.set_not_needed_before(begin.next());
+    if let (Some(received), Some(kept)) = (&setting.received, slot_at) {
+        received.set_not_needed_before(kept);
     }
     Ok(Started {
         setting,
@@ -202,11 +208,19 @@ fn again(
     Ok(Begin::From(Box::new(stored)))
 }
 
+/// An upstream that was found fit.
+struct Connected {
+    conninfo: Arc<Conninfo>,
+    connection: Connection,
+    /// What the slot keeps.
+    slot_at: Option<Lsn>,
+}
+
 async fn connect(
     arguments: &ServeArguments,
     conninfo: &str,
     directory: &DataDirectory,
-) -> Result<(Arc<Conninfo>, Connection), Failure> {
+) -> Result<Connected, Failure> {
     let conninfo = Arc::new(Conninfo::parse(conninfo).map_err(|e| Failure::Usage(e.to_string()))?);
     let mut connection = Connection::open(&conninfo, Purpose::Replication)
         .await
@@ -224,6 +238,7 @@ async fn connect(
         )));
     }
     // The slot first: what it keeps is there when the files have been read.
+    let mut slot_at = None;
     if let Some(slot) = &arguments.slot {
         let made = connection
             .ensure_slot(slot, &conninfo)
@@ -232,8 +247,13 @@ async fn connect(
         if made.created {
             eprintln!("replication slot \"{slot}\" created");
         }
+        slot_at = made.restart_lsn;
     }
-    Ok((conninfo, connection))
+    Ok(Connected {
+        conninfo,
+        connection,
+        slot_at,
+    })
 }
 
 fn check_cluster(directory: &DataDirectory, identity: &SystemIdentity) -> Result<(), Failure> {

@@ -36,14 +36,6 @@ pub(crate) enum Begin {
 }
 
 impl Begin {
-    /// Where decoding begins.
-    pub(crate) fn next(&self) -> Lsn {
-        match self {
-            Begin::Fresh(gate) => gate.expected(),
-            Begin::From(stored) => stored.head.next,
-        }
-    }
-
     /// The epoch that begins here.
     pub(super) fn epoch(&self, feed_bytes: u64) -> Epoch {
         let (relations, last, from) = match self {

@@ -102,9 +102,11 @@ impl ReceivedState {
         self.applied.store(lsn.0, Ordering::Release);
     }
 
-    /// WAL before `lsn` will never be asked for again: the slot moves there.
+    /// WAL before `lsn` will never be asked for again: the slot moves there. It never moves back:
+    /// the server would take a slot at WAL that it has removed for lost.
+    // pg: replication/walsender.c PhysicalConfirmReceivedLocation takes any LSN [14-18]
     pub(crate) fn set_not_needed_before(&self, lsn: Lsn) {
-        self.not_needed_before.store(lsn.0, Ordering::Release);
+        self.not_needed_before.fetch_max(lsn.0, Ordering::AcqRel);
     }
 
     fn heard(&self, server_end: Lsn) {

@@ -13,6 +13,7 @@ mod ddl_capture;
 mod encodings;
 mod files;
 mod json_values;
+mod keeping;
 mod live;
 mod programs;
 mod recorded;

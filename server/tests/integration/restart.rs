@@ -25,8 +25,12 @@ pub(crate) struct Scene {
 
 impl Scene {
     pub(crate) fn new(major: u32) -> Option<Self> {
+        Self::with(major, &ClusterOptions::default())
+    }
+
+    pub(crate) fn with(major: u32, options: &ClusterOptions) -> Option<Self> {
         let server = Server::for_test(major)?;
-        let mut primary = Cluster::create(server, &ClusterOptions::default()).unwrap();
+        let mut primary = Cluster::create(server, options).unwrap();
         primary.start().unwrap();
         primary.sql("postgres", "create database app").unwrap();
         let pgbench = primary
@@ -64,7 +68,7 @@ impl Scene {
         Background::start(&mut command)
     }
 
-    fn points(&self) -> Vec<PathBuf> {
+    pub(crate) fn points(&self) -> Vec<PathBuf> {
         files(self.state.path(), "restart-")
     }
 

@@ -1,0 +1,250 @@
+//! What the server keeps on its upstream, what it says when that is gone, and what it says of
+//! itself meanwhile.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use redostream_testdata::cluster::{Cluster, ClusterOptions};
+use redostream_testdata::compare::compare;
+use redostream_testdata::decoder::run_to_end;
+
+use crate::programs;
+use crate::restart::{Scene, ready};
+use crate::serve::{Background, free_ports, subscribe};
+
+fn write(primary: &Cluster) {
+    let sql = "insert into pgbench_history (tid, bid, aid, delta, filler) select 1, 1, i, i, 'more' from generate_series(1, 5000) i";
+    primary.sql("app", sql).unwrap();
+}
+
+/// The page of metrics, and one number of it.
+fn metric(port: u16, name: &str) -> f64 {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream
+        .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        .unwrap();
+    let mut page = String::new();
+    stream.read_to_string(&mut page).unwrap();
+    assert!(page.starts_with("HTTP/1.1 200"), "{page}");
+    let line = page.lines().find(|line| {
+        line.strip_prefix(name)
+            .is_some_and(|rest| rest.starts_with(' '))
+    });
+    let line = line.unwrap_or_else(|| panic!("no {name} in {page}"));
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+fn until(what: &str, holds: impl Fn() -> bool) {
+    let since = Instant::now();
+    while !holds() {
+        assert!(since.elapsed() < Duration::from_secs(60), "no {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn segments(pg_wal: &Path) -> Vec<String> {
+    let entries = fs::read_dir(pg_wal).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.len() == 24).collect()
+}
+
+#[test]
+fn wal_is_kept_as_long_as_it_is_needed_and_missed_by_name() {
+    let options = ClusterOptions {
+        segment_mib: 1,
+        ..ClusterOptions::default()
+    };
+    let options = options
+        .with("min_wal_size", "2MB")
+        .with("max_wal_size", "4MB")
+        .with("wal_keep_size", "0");
+    let Some(mut scene) = Scene::with(15, &options) else {
+        return;
+    };
+    let page = free_ports();
+    let serve = |scene: &Scene, more: &[&str]| {
+        let mut command = scene.command(&scene.primary);
+        command.args(["--restart-point-wal", "256KiB", "--retain", "1MiB"]);
+        command.args(["--metrics", &format!("127.0.0.1:{page}")]);
+        command.args(more);
+        command
+    };
+    let mut server = Background::start(&mut serve(&scene, &[]));
+    ready(&mut server);
+    let mut command = subscribe(scene.port);
+    command.args(["--name", "durable"]);
+    let mut live = Background::start(&mut command);
+
+    // The slot moves on with what is acknowledged.
+    let question =
+        "select restart_lsn - '0/0' from pg_replication_slots where slot_name = 'redostream'";
+    let kept = |scene: &Scene| -> u64 {
+        let text = scene.primary.sql("postgres", question).unwrap();
+        text.trim().parse().unwrap()
+    };
+    let first = kept(&scene);
+    let since = Instant::now();
+    while kept(&scene) < first + (2 << 20) {
+        assert!(since.elapsed() < Duration::from_secs(60), "the slot stays");
+        write(&scene.primary);
+        std::thread::sleep(Duration::from_millis(200));
+    }
+
+    // While it keeps up, everything comes from memory; and it says that it has nothing to do.
+    let released = || metric(page, "redostream_released_lsn");
+    let end = |scene: &Scene| {
+        let lsn = scene.primary.flushed_lsn().unwrap();
+        redostream_testdata::slot::parse_lsn(&lsn).unwrap() as f64
+    };
+    let at = end(&scene);
+    until("end", || released() >= at);
+    let of = |origin: &str| {
+        metric(
+            page,
+            &format!("redostream_source_bytes_total{{origin=\"{origin}\"}}"),
+        )
+    };
+    let (buffer, file) = (of("buffer"), of("file"));
+    write(&scene.primary);
+    let at = end(&scene);
+    until("end", || released() >= at);
+    assert!(
+        of("buffer") > buffer && of("file") == file,
+        "{file} and then {}",
+        of("file")
+    );
+    assert!(metric(page, "redostream_transactions_total") > 3.0);
+    let mut status = Command::new(programs::client());
+    status.args(["status", "--server", &format!("127.0.0.1:{}", scene.port)]);
+    status.args(["--format", "json"]);
+    let status = status.output().unwrap();
+    let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!(status["state"], "ready");
+    assert_eq!(status["lag_bytes"], 0, "{status}");
+    assert!(
+        status["waiting_for"].to_string().contains("new WAL"),
+        "{status}"
+    );
+    assert_eq!(status["stages"].as_array().unwrap().len(), 7);
+
+    // Killed, its slot dropped behind its back, and the WAL removed: it says what it would need.
+    server.child.kill().unwrap();
+    server.child.wait().unwrap();
+    until("free slot", || {
+        let sql = "select pg_drop_replication_slot('redostream')";
+        scene.primary.sql("postgres", sql).is_ok()
+    });
+    let archive = tempfile::tempdir().unwrap();
+    let pg_wal = scene.primary.data().join("pg_wal");
+    let newest = scene.points().pop().unwrap();
+    let newest = newest.file_name().unwrap().to_str().unwrap();
+    let lsn = u64::from_str_radix(newest.strip_prefix("restart-").unwrap(), 16).unwrap();
+    let number = lsn >> 20;
+    let needed = format!("00000001{:08X}{:08X}", number >> 12, number & 0xFFF);
+    // The judge must not hold WAL back either, and misses nothing: no rows are written.
+    write(&scene.primary);
+    let at = scene.primary.flushed_lsn().unwrap();
+    scene.expected(&at);
+    scene.primary.drop_slot("judge").unwrap();
+    let since = Instant::now();
+    while pg_wal.join(&needed).exists() {
+        assert!(since.elapsed() < Duration::from_secs(60), "WAL stays");
+        scene
+            .primary
+            .sql("postgres", "select pg_switch_wal()")
+            .unwrap();
+        for name in segments(&pg_wal) {
+            // It may be recycled just now; what is read then is not in use yet.
+            let _ = fs::copy(pg_wal.join(&name), archive.path().join(&name));
+        }
+        scene.primary.sql("postgres", "checkpoint").unwrap();
+    }
+    scene.primary.create_slot("app", "judge").unwrap();
+    write(&scene.primary);
+    let since = Instant::now();
+    let refused = run_to_end(&mut serve(&scene, &[]), Duration::from_secs(20)).unwrap();
+    let took = since.elapsed();
+    assert_eq!(refused.status, Some(1), "{}", refused.errors);
+    assert!(
+        refused.errors.contains("is needed to go on"),
+        "{}",
+        refused.errors
+    );
+    println!(
+        "refused after {took:?}: {}",
+        refused.errors.lines().last().unwrap()
+    );
+
+    // A restore command brings it back.
+    let restore = format!("cp {}/%f %p 2>/dev/null", archive.path().display());
+    let mut server = Background::start(&mut serve(&scene, &["--restore-command", &restore]));
+    ready(&mut server);
+    let end = scene.primary.flushed_lsn().unwrap();
+    let expected = scene.expected(&end);
+    live.wait_until("all lines", |live| live.printed().len() >= expected.len());
+    compare(&expected, &live.printed()).unwrap();
+    assert_eq!(live.terminate(), Some(0), "{}", live.errors());
+    assert_eq!(server.terminate(), Some(0), "{}", server.errors());
+}
+
+#[test]
+fn check_says_what_is_wrong() {
+    let Some(scene) = Scene::new(15) else {
+        return;
+    };
+    let check = |more: &[&str]| {
+        let mut command = Command::new(programs::server());
+        command.args(["check", "--format", "json", "--slot", "redostream"]);
+        command.arg("--pgdata").arg(scene.primary.data()).args(more);
+        let output = command.output().unwrap();
+        let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let wrong = found.as_array().unwrap().iter();
+        let wrong: Vec<String> = wrong
+            .filter(|one| one["severity"] != "note")
+            .map(|one| one["id"].as_str().unwrap().to_owned())
+            .collect();
+        (output.status.code(), wrong)
+    };
+    let conninfo = scene.primary.conninfo("postgres");
+    assert_eq!(check(&["--upstream", &conninfo]), (Some(0), vec![]));
+    let sql = "create role nobody login; create role away login replication";
+    scene.primary.sql("postgres", sql).unwrap();
+    let nobody = conninfo.replace("user=postgres", "user=nobody");
+    assert_eq!(
+        check(&["--upstream", &nobody]),
+        (Some(1), vec!["upstream-privilege".to_owned()])
+    );
+    let (status, wrong) = check(&[]);
+    assert_eq!((status, &wrong[..]), (Some(1), &["running".to_owned()][..]));
+    let (status, wrong) = check(&["--upstream", "host=/nowhere"]);
+    assert_eq!(
+        (status, &wrong[..]),
+        (Some(1), &["upstream".to_owned()][..])
+    );
+
+    // A configuration file says the same.
+    let file = scene.state.path().join("redostream.toml");
+    let text = format!("upstream = \"{conninfo}\"\nlisten = \"127.0.0.1:7600\"\n");
+    fs::write(&file, text).unwrap();
+    assert_eq!(
+        check(&["--config", file.to_str().unwrap()]),
+        (Some(0), vec![])
+    );
+    fs::write(&file, "# nothing\nlisten_date = 3\n").unwrap();
+    let mut command = Command::new(programs::server());
+    let output = command
+        .args(["serve", "--config"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        errors.contains("redostream.toml, line 2: unknown key `listen_date`"),
+        "{errors}"
+    );
+}
