@@ -187,7 +187,9 @@ mod tests {
             convert("euc_jp", 6, "aあ".as_bytes()),
             Some(vec![b'a', 0xA4, 0xA2])
         );
-        assert_eq!(convert("utf8", 6, b"\xE9"), None);
+        // From an encoding to itself nothing is looked at.
+        assert_eq!(convert("utf8", 6, b"\xE9"), Some(vec![0xE9]));
+        assert_eq!(convert("latin1", 6, b"\xE9"), None);
         assert_eq!(convert("utf8", 0, b"\xE9"), Some(vec![0xE9]));
         assert_eq!(convert("sql_ascii", 6, b"\xE9"), Some(vec![0xE9]));
     }
