@@ -10,8 +10,6 @@
 
 mod file;
 mod pages;
-#[cfg(test)]
-mod tests;
 mod thinning;
 
 use std::collections::{BTreeMap, HashSet};
