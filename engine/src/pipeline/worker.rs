@@ -48,14 +48,20 @@ impl<'s, 'a> Worker<'s, 'a> {
     }
 
     /// Gives the catalogs to whoever asks for them, if the gate is free.
-    fn answer(&self) {
-        if self.shared.counters.catalog.is_wanted()
-            && let Some(mut step) = self.shared.gate.try_lock()
-        {
-            self.answer_from(&mut step);
+    fn answer(&mut self) -> Result<(), EngineError> {
+        if !self.shared.counters.catalog.is_wanted() {
+            return Ok(());
         }
+        let Some(mut step) = self.shared.gate.try_lock() else {
+            return Ok(());
+        };
+        self.answer_from(&mut step);
+        drop(step);
+        // Somebody may have brought a chunk meanwhile, found the gate taken, and gone away.
+        self.drain_gate()
     }
 
+    /// As [`Self::answer`], by who has the gate and keeps it for a while.
     pub(super) fn answer_from(&self, step: &mut GateStep) {
         let current = &self.shared.counters.catalog;
         if current.is_wanted() {
@@ -64,7 +70,7 @@ impl<'s, 'a> Worker<'s, 'a> {
     }
 
     pub(super) fn step(&mut self) -> Result<(), EngineError> {
-        self.answer();
+        self.answer()?;
         if let Some(task) = self.find_task() {
             return self.decode(task);
         }

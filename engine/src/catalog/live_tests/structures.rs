@@ -186,6 +186,19 @@ struct Counted {
     unknown: BTreeMap<String, String>,
 }
 
+/// From 15 on the server calls the asking session's temporary schema `pg_temp` in definitions.
+// pg: utils/adt/ruleutils.c get_namespace_name_or_temp [15-18]
+fn by_its_own_name(key: &str, definition: &str) -> String {
+    let of = key
+        .split(' ')
+        .nth(1)
+        .and_then(|name| name.split('.').next());
+    match of.filter(|schema| schema.starts_with("pg_temp_")) {
+        Some(schema) => definition.replace(" pg_temp.", &format!(" {schema}.")),
+        None => definition.to_owned(),
+    }
+}
+
 fn compare(ours: &Lines, said: &Said, counted: &mut Counted) -> Result<(), String> {
     if said.lines.is_empty() {
         counted.unanswered += 1;
@@ -197,7 +210,7 @@ fn compare(ours: &Lines, said: &Said, counted: &mut Counted) -> Result<(), Strin
             Some(UNKNOWN) => {
                 counted.unknown.insert(key.clone(), theirs.clone());
             }
-            Some(value) if value == theirs => {}
+            Some(value) if *value == by_its_own_name(key, theirs) => {}
             other => told.push_str(&format!("{key}\n  server {theirs}\n  ours   {other:?}\n")),
         }
     }
