@@ -104,7 +104,7 @@ async fn demo(arguments: &DemoArguments) -> Result<(), Failure> {
         _ = tokio::signal::ctrl_c() => return Ok(()),
     };
     let elapsed = since.elapsed();
-    live.stop.stop();
+    live.shut_down();
     sessions.stop(Duration::from_secs(2)).await;
     pipeline.await.map_err(runtime)?.map_err(Failure::from)?;
     summary(arguments, &live, totals, elapsed);

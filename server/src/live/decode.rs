@@ -57,6 +57,12 @@ impl Begin {
 }
 
 impl Live {
+    /// Ends decoding: the present run of the pipeline too.
+    pub(crate) fn shut_down(&self) {
+        self.stop.stop();
+        self.turn.lock().stop();
+    }
+
     /// Decodes until stopped or until something goes wrong; blocks its thread.
     pub(crate) fn run(&self, begin: Begin) -> Result<(), EngineError> {
         let (sender, points) = mpsc::sync_channel(1);
