@@ -7,14 +7,15 @@ use redostream_protocol::Xid;
 use redostream_protocol::schema::RelationVersion;
 use rustc_hash::FxHashSet;
 
-use super::DecodeError;
 use super::merge::{FEW_RELATIONS, Merged, Tops, set_sum};
 use super::task::{Targets, Written, write_record};
+use super::{DecodeError, plain};
 use crate::arena::Arenas;
 use crate::assembly::part::{Run, Segment};
+use crate::catalog::relation::Target;
 use crate::framing::chunk::FramedChunk;
 use crate::framing::format::WalFormat;
-use crate::framing::partition::RowEntry;
+use crate::framing::partition::{RowEntry, RowKind};
 
 /// Buffers that a decoder uses again and again.
 #[derive(Debug, Default)]
@@ -54,7 +55,8 @@ pub fn decode_ordered(
         let mut writer = RunWriter::new(&mut merged, &mut scratch.relations, at);
         let range = scratch.starts[run] as usize..scratch.starts[run + 1] as usize;
         let order = &scratch.order[range];
-        for index in order {
+        let mut rest = order;
+        while let Some((index, after)) = rest.split_first() {
             let entry = &entries[*index as usize];
             let (target, names) = if !is_plain {
                 (targets.of(entry), targets.names(entry))
@@ -64,14 +66,26 @@ pub fn decode_ordered(
                 last = (entry.file, targets.of(entry));
                 (last.1, None)
             };
+            let group = entry.group;
+            let arena = &mut scratch.arena;
+            if let (RowKind::Insert, Some(Target::Table(layout)), None) =
+                (entry.kind, target, names)
+            {
+                let stretch = plain::inserts(chunk, entries, rest, layout, format, arena);
+                if stretch.rows > 0 {
+                    rest = &rest[stretch.rows as usize..];
+                    let written = stretch.written(layout.relation.version);
+                    writer.add(entry, chunk.groups[usize::from(group)].xid, &written);
+                    continue;
+                }
+            }
+            rest = after;
             let Some(target) = target else {
                 continue;
             };
-            let arena = &mut scratch.arena;
             let written = write_record(chunk, entry, target, names, format, arena)?;
             if written.bytes > 0 {
-                let group = &chunk.groups[usize::from(entry.group)];
-                writer.add(entry, group.xid, &written);
+                writer.add(entry, chunk.groups[usize::from(group)].xid, &written);
             }
         }
         if let Some(first) = writer.first {

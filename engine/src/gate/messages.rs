@@ -40,9 +40,7 @@ impl Draft {
             record_lsn: lsn,
             row,
         };
-        let mut bytes = header.to_bytes().to_vec();
-        bytes.extend_from_slice(&self.payload);
-        bytes
+        [&header.to_bytes()[..], &self.payload].concat()
     }
 }
 
@@ -197,18 +195,17 @@ impl Gate {
             return Ok(());
         }
         let own_view = self.catalog.has_changes(top).then_some(top);
-        let own = self.catalog.resolve(node, own_view, &self.transactions);
+        let own = own_view.map(|_| self.catalog.resolve(node, own_view, &self.transactions));
         let committed = self.catalog.resolve(node, None, &self.transactions);
         // Made in the same transaction: nobody else can see it yet.
-        let transactional = own_view.is_some() && committed.is_err();
-        let Ok(target) = own.or(committed) else {
+        let transactional = own.is_some() && committed.is_err();
+        let Some(target) = own.and_then(Result::ok).or_else(|| committed.ok()) else {
             return Ok(());
         };
         let Target::Sequence(layout) = &*target else {
             return Ok(());
         };
-        let mut payload = last_value.to_le_bytes().to_vec();
-        payload.push(u8::from(is_called));
+        let payload = [&last_value.to_le_bytes()[..], &[u8::from(is_called)]].concat();
         let draft = Draft {
             kind: EventKind::Sequence,
             flags: if transactional {
