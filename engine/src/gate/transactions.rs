@@ -32,6 +32,21 @@ impl Transactions {
         self.top_of.get(xid).unwrap_or(xid)
     }
 
+    /// The top of what an abort record rolls back: `xid` with `children`. A subtransaction that has
+    /// written nothing itself is first heard of there, and only its children tell whose it is.
+    #[must_use]
+    pub fn top_of_aborted(&self, xid: Xid, children: &[Xid]) -> Xid {
+        let top = self.top_of(xid);
+        if top != xid {
+            return top;
+        }
+        let mut of_children = children.iter().filter_map(|sub| {
+            let top = self.top_of(*sub);
+            (top != *sub).then_some(top)
+        });
+        of_children.next().unwrap_or(xid)
+    }
+
     /// Whether `xid` is a rolled-back subtransaction of a transaction that still runs.
     #[must_use]
     pub fn is_aborted(&self, xid: Xid) -> bool {
@@ -186,5 +201,28 @@ mod tests {
         assert_eq!(all.top_of(Xid(1002)), Xid(998));
         all.end(Xid(998));
         assert!(all.top_of.pages.is_empty());
+    }
+
+    /// What a subtransaction's children released to it goes with it, also where it has written
+    /// nothing itself and nobody has heard of it before; the assignment record that names them all
+    /// again later brings nothing back.
+    // pg: access/transam/xact.c AssignTransactionId: aborted subtransactions stay in its list [14-18]
+    #[test]
+    fn an_assignment_after_a_rollback_brings_nothing_back() {
+        let (top, parent, child) = (Xid(700), Xid(701), Xid(702));
+        let mut transactions = Transactions::default();
+        transactions.assign(child, top);
+        assert_eq!(transactions.top_of_aborted(parent, &[child]), top);
+        assert_eq!(transactions.top_of_aborted(child, &[]), top);
+        assert_eq!(transactions.top_of_aborted(Xid(710), &[]), Xid(710));
+        transactions.assign(parent, top);
+        transactions.abort_subtransactions([parent, child]);
+        for sub in [parent, child] {
+            transactions.assign(sub, top);
+            assert_eq!(transactions.top_of(sub), top);
+            assert!(transactions.is_aborted(sub));
+        }
+        transactions.end(top);
+        assert!(!transactions.is_aborted(child));
     }
 }

@@ -391,8 +391,11 @@ impl RelationLines {
     fn new(relation: &Relation, settings: &SessionSettings) -> Self {
         let major = relation.database.major;
         let mut name = Vec::new();
-        push_identifier(&mut name, relation.schema.as_bytes(), major);
-        name.push(b'.');
+        // A schema that is gone has no name, and the server prints none.
+        if !relation.schema.as_bytes().is_empty() {
+            push_identifier(&mut name, relation.schema.as_bytes(), major);
+            name.push(b'.');
+        }
         push_identifier(&mut name, relation.name.as_bytes(), major);
         RelationLines {
             name,
