@@ -322,6 +322,8 @@ struct PartWork {
     last: bool,
     ready: Option<Lsn>,
     controls: Mutex<Vec<Control>>,
+    /// The gate's own events.
+    own: Mutex<TaskOutput>,
     outputs: Mutex<Vec<(usize, TaskOutput)>>,
     left: AtomicU64,
 }
@@ -376,6 +378,7 @@ impl<'a> Shared<'a> {
     fn recycle(&self, chunk: Arc<FramedChunk>) {
         if let Some(chunk) = Arc::into_inner(chunk)
             && chunk.bytes.capacity() <= POOLED_BUFFER_BYTES_MAX
+            && chunk.side.capacity() <= POOLED_BUFFER_BYTES_MAX
         {
             // A full stock frees them.
             let _ = self.chunks.push(chunk.into_buffers());

@@ -238,6 +238,7 @@ impl Worker<'_, '_> {
             let work = Arc::new(PartWork {
                 number: step.next_part,
                 controls: Mutex::new(std::mem::take(&mut part.controls)),
+                own: Mutex::new(std::mem::take(&mut part.own)),
                 part,
                 last,
                 ready: ready.filter(|_| last),
