@@ -192,7 +192,6 @@ pub fn run(
     let planner = Planner::new(gate.expected(), options.end, options.chunk_bytes);
     let shared = Shared {
         source,
-        closed: source.available(gate.expected()).is_ok_and(|at| at.closed),
         rules,
         window: (CHUNKS_PER_DECODER * workers) as u64,
         end: options.end,
@@ -246,8 +245,6 @@ pub fn run(
 /// What the workers share.
 struct Shared<'a> {
     source: &'a dyn Source,
-    /// Whether the source's end, and so its history, is final.
-    closed: bool,
     rules: FramingRules,
     window: u64,
     end: Lsn,
