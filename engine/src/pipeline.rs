@@ -192,7 +192,6 @@ pub fn run(
     let planner = Planner::new(gate.expected(), options.end, options.chunk_bytes);
     let shared = Shared {
         source,
-        closed: source.available(gate.expected()).is_ok_and(|at| at.closed),
         rules,
         window: (CHUNKS_PER_DECODER * workers) as u64,
         end: options.end,
@@ -246,8 +245,6 @@ pub fn run(
 /// What the workers share.
 struct Shared<'a> {
     source: &'a dyn Source,
-    /// Whether the source's end, and so its history, is final.
-    closed: bool,
     rules: FramingRules,
     window: u64,
     end: Lsn,
@@ -322,6 +319,8 @@ struct PartWork {
     last: bool,
     ready: Option<Lsn>,
     controls: Mutex<Vec<Control>>,
+    /// The gate's own events.
+    own: Mutex<TaskOutput>,
     outputs: Mutex<Vec<(usize, TaskOutput)>>,
     left: AtomicU64,
 }
@@ -376,6 +375,7 @@ impl<'a> Shared<'a> {
     fn recycle(&self, chunk: Arc<FramedChunk>) {
         if let Some(chunk) = Arc::into_inner(chunk)
             && chunk.bytes.capacity() <= POOLED_BUFFER_BYTES_MAX
+            && chunk.side.capacity() <= POOLED_BUFFER_BYTES_MAX
         {
             // A full stock frees them.
             let _ = self.chunks.push(chunk.into_buffers());

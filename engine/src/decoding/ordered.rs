@@ -3,6 +3,7 @@
 //!
 //! The result is what [`super::merge`] makes of several partitions' outputs.
 
+use bytes::Bytes;
 use redostream_protocol::Xid;
 use redostream_protocol::schema::RelationVersion;
 use rustc_hash::FxHashSet;
@@ -16,6 +17,7 @@ use crate::catalog::relation::Target;
 use crate::framing::chunk::FramedChunk;
 use crate::framing::format::WalFormat;
 use crate::framing::partition::{RowEntry, RowKind};
+use crate::limits::ARENA_REGION_BYTES;
 
 /// Buffers that a decoder uses again and again.
 #[derive(Debug, Default)]
@@ -95,11 +97,20 @@ pub fn decode_ordered(
         }
     }
     merged.order_runs(&numbers);
-    merged.arena = arenas.store(&scratch.arena);
+    merged.arena = scratch.stored(arenas);
     Ok(merged)
 }
 
 impl Scratch {
+    /// What was decoded, shared by reference. What no region has room for is one large row: its
+    /// buffer is handed over rather than copied, so that the row is not in memory once more.
+    fn stored(&mut self, arenas: &Arenas) -> Bytes {
+        if self.arena.len() > ARENA_REGION_BYTES {
+            return Bytes::from(std::mem::take(&mut self.arena));
+        }
+        arenas.store(&self.arena)
+    }
+
     /// Sorts entries by transaction, keeping log order within each; gives the number of
     /// transactions.
     fn sort(&mut self, entries: &[RowEntry], tops: &Tops) -> usize {

@@ -17,7 +17,7 @@ impl Worker<'_, '_> {
         let since = Instant::now();
         let work = &task.work;
         let part = &work.part;
-        let merged = if part.ranges.len() == 1 && part.own.items.is_empty() {
+        let merged = if part.ranges.len() == 1 && work.own.lock().items.is_empty() {
             self.decode_alone(work)
         } else {
             self.decode_partition(&task);
@@ -88,11 +88,8 @@ impl Worker<'_, '_> {
         outputs.sort_by_key(|(partition, _)| *partition);
         let mut outputs: Vec<TaskOutput> = outputs.into_iter().map(|(_, output)| output).collect();
         let part = &work.part;
-        if !part.own.items.is_empty() {
-            let own = TaskOutput {
-                arena: part.own.arena.clone(),
-                items: part.own.items.clone(),
-            };
+        let own = std::mem::take(&mut *work.own.lock());
+        if !own.items.is_empty() {
             outputs.push(own);
         }
         let with_own;

@@ -12,6 +12,7 @@ use super::{Framed, GateStep, IDLE, LOOK, PartWork, TORN_GRACE, Task};
 use crate::error::EngineError;
 use crate::framing::chunk::Stop;
 use crate::framing::error::FrameError;
+use crate::framing::page::{LONG_HEADER_BYTES, PageHeader};
 use crate::gate::{GateError, GatedPart, Passed};
 use crate::limits::WAL_PAGE_BYTES;
 use crate::source::Available;
@@ -180,13 +181,14 @@ impl Worker<'_, '_> {
         if looked.is_some() && !available.closed {
             return Ok(false);
         }
-        let later = self.later_page(lsn, available.end)?;
+        let later = self.later_page(lsn, available)?;
         step.looked = (!later).then(|| (lsn, available.end, Instant::now()));
         Ok(later)
     }
 
     /// Whether a page behind `lsn` is what it says it is, so that the log goes on there.
-    pub(super) fn later_page(&self, lsn: Lsn, end: Lsn) -> Result<bool, EngineError> {
+    pub(super) fn later_page(&self, lsn: Lsn, available: Available) -> Result<bool, EngineError> {
+        let end = available.end;
         let page_bytes = WAL_PAGE_BYTES as u64;
         let mut page = Lsn(lsn.0 / page_bytes * page_bytes + page_bytes);
         let mut bytes = Vec::new();
@@ -200,11 +202,16 @@ impl Worker<'_, '_> {
             let magic = self.shared.rules.format.page_magic;
             for header in bytes.chunks(WAL_PAGE_BYTES) {
                 let segment_bytes = self.shared.rules.segment_bytes;
-                let whole = header.len() >= crate::framing::page::LONG_HEADER_BYTES;
-                let parsed =
-                    || crate::framing::page::PageHeader::parse(header, page, magic, segment_bytes);
-                if whole && parsed().is_ok() {
-                    return Ok(true);
+                let whole = header.len() >= LONG_HEADER_BYTES;
+                if whole && let Ok(header) = PageHeader::parse(header, page, magic, segment_bytes) {
+                    // What an older timeline left behind here says nothing of this one. Of a newer
+                    // one the history may still come, where anything comes at all.
+                    let (oldest, newest) = self.shared.source.page_timelines(page, page);
+                    let stale = header.timeline < oldest.0;
+                    let ahead = header.timeline > newest.0;
+                    if !stale && (available.closed || !ahead) {
+                        return Ok(true);
+                    }
                 }
                 page = page.add(page_bytes);
             }
@@ -238,6 +245,7 @@ impl Worker<'_, '_> {
             let work = Arc::new(PartWork {
                 number: step.next_part,
                 controls: Mutex::new(std::mem::take(&mut part.controls)),
+                own: Mutex::new(std::mem::take(&mut part.own)),
                 part,
                 last,
                 ready: ready.filter(|_| last),

@@ -524,6 +524,10 @@ impl Source for FileSource {
         self.history.read().timeline_at(lsn)
     }
 
+    fn page_timelines(&self, begin: Lsn, end: Lsn) -> (TimelineId, TimelineId) {
+        self.history.read().of_pages(begin, end)
+    }
+
     fn segment_bytes(&self) -> u64 {
         self.size.bytes()
     }
