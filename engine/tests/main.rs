@@ -9,3 +9,4 @@
 
 mod bootstrap;
 mod flips;
+mod switching;
