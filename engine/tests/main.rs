@@ -9,4 +9,5 @@
 
 mod bootstrap;
 mod flips;
+mod switching;
 mod timelines;

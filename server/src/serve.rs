@@ -19,6 +19,8 @@ use crate::start::{Started, start};
 use crate::upkeep::Upkeep;
 use crate::upstream::{Connection, Conninfo, Purpose, UpstreamError};
 
+/// How long decoding gets to end with a restart point.
+const FINISH_MAX: Duration = Duration::from_secs(20);
 /// How long clients get to take their last frames.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -130,7 +132,7 @@ async fn run_live(
     let result = wait_for_end(pipeline, receiving, &live).await;
     announcing.abort();
     sessions.stop(FAREWELL).await;
-    live.stop.stop();
+    live.shut_down();
     // Nobody listens if there is no upstream.
     let _ = shutdown.send(true);
     result
@@ -154,7 +156,7 @@ async fn wait_for_end(
             Err(error) => Err(runtime(error)),
         },
         ended = upstream => {
-            live.stop.stop();
+            live.shut_down();
             match ended {
                 Ok(Ok(())) => Ok(()),
                 Ok(Err(error)) => Err(runtime(error)),
@@ -163,7 +165,13 @@ async fn wait_for_end(
         }
         signal = signalled() => {
             tracing::info!(signal, "stopping");
-            live.stop.stop();
+            live.finish();
+            // What has been read is released, and a restart point written behind it.
+            match tokio::time::timeout(FINISH_MAX, pipeline).await {
+                Ok(Ok(Err(error))) => tracing::warn!(%error, "decoding ended early"),
+                Ok(_) => {}
+                Err(_) => tracing::warn!("decoding does not end; the last restart point stands"),
+            }
             Ok(())
         }
     }

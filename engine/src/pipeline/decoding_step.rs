@@ -14,6 +14,7 @@ use crate::error::EngineError;
 
 impl Worker<'_, '_> {
     pub(super) fn decode(&mut self, task: Task) -> Result<(), EngineError> {
+        self.shared.waited(3, task.since);
         let since = Instant::now();
         let work = &task.work;
         let part = &work.part;
@@ -39,6 +40,7 @@ impl Worker<'_, '_> {
             },
             last: work.last,
             ready: work.ready,
+            since: Instant::now(),
         };
         let number = work.number;
         self.recycle(task.work);

@@ -29,6 +29,7 @@ impl Worker<'_, '_> {
             worker: self.number,
             generation: tracked.generation(),
             chunk,
+            since: Instant::now(),
         };
         let planning = self.shared.planning.lock();
         if planning.planner.round() != plan.round {

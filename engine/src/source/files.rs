@@ -361,7 +361,9 @@ impl FileSource {
         let first = self.size.number(from);
         let history = self.history();
         let mut row = *self.row.lock();
-        if !(row.first <= first && first < row.next) {
+        let known = row.first <= first && first < row.next;
+        // What stood there may have been removed since.
+        if !known || (!self.closed && self.directories.find(first, &history)?.is_none()) {
             row = Row {
                 first,
                 next: first,

@@ -15,6 +15,7 @@ mod files;
 mod json_values;
 mod keeping;
 mod live;
+mod operating;
 mod programs;
 mod recorded;
 mod refused;
