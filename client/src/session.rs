@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use redostream_protocol::control::Start;
 use redostream_protocol::event::TransactionHeader;
-use redostream_protocol::schema::{Relation, RelationVersion};
+use redostream_protocol::schema::{Database, Relation, RelationVersion};
 use redostream_protocol::wire::limits::{
     EVENT_REST_BYTES_MAX, JOINER_FRAMES_MAX, RELATION_BYTES_MAX,
 };
@@ -49,6 +49,8 @@ pub enum Delivery {
     Notice(Notice),
     /// A relation that events will name.
     Relation(Arc<Relation>),
+    /// A database that events will name, of which no relation has come.
+    Database(Arc<Database>),
     /// Everything asked for was sent.
     End(End),
 }
@@ -247,6 +249,7 @@ impl Session {
                 return self.take_data(data.head, data.events, summary);
             }
             Item::Relation(part) => return self.take_relation(&part),
+            Item::Database(database) => Delivery::Database(Arc::new(database)),
             Item::Heartbeat(heartbeat) => Delivery::Heartbeat(heartbeat),
             Item::Notice(notice) => Delivery::Notice(notice),
             Item::End(end) => Delivery::End(end),

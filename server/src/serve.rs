@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use redostream_protocol::wire::{Fault, FaultCode};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -19,6 +20,8 @@ use crate::start::{Started, start};
 use crate::upkeep::Upkeep;
 use crate::upstream::{Connection, Conninfo, Purpose, UpstreamError};
 
+/// How long subscribers get to take what comes before an error, and to hear of it.
+const LAST_WORDS: Duration = Duration::from_secs(10);
 /// How long clients get to take their last frames.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -59,8 +62,9 @@ fn runtime(error: impl ToString) -> Failure {
 }
 
 async fn serve(arguments: &ServeArguments) -> Result<(), Failure> {
-    let access = Access::new(
+    let (access, reload) = Access::new(
         &arguments.access,
+        arguments.config.clone(),
         &[arguments.listen, arguments.data_address()],
     )?;
     let _lock = lock_state(&arguments.state)?;
@@ -73,6 +77,7 @@ async fn serve(arguments: &ServeArguments) -> Result<(), Failure> {
     };
     let started = start(arguments).await?;
     let listeners = Listeners { control, data };
+    tokio::spawn(reload.run());
     run_live(arguments, started, listeners, metrics, access).await
 }
 
@@ -129,6 +134,10 @@ async fn run_live(
     let announcing = tokio::spawn(announce(live.ready()));
     let result = wait_for_end(pipeline, receiving, &live).await;
     announcing.abort();
+    if result.is_err() {
+        // What went wrong is told in order, after everything that comes before it.
+        sessions.drain(LAST_WORDS).await;
+    }
     sessions.stop(FAREWELL).await;
     live.stop.stop();
     // Nobody listens if there is no upstream.
@@ -154,12 +163,18 @@ async fn wait_for_end(
             Err(error) => Err(runtime(error)),
         },
         ended = upstream => {
-            live.stop.stop();
-            match ended {
-                Ok(Ok(())) => Ok(()),
-                Ok(Err(error)) => Err(runtime(error)),
+            let result = match ended {
+                Ok(result) => result.map_err(runtime),
                 Err(error) => Err(runtime(error)),
+            };
+            match &result {
+                Ok(()) => live.stop.stop(),
+                Err(error) => {
+                    let message = format!("the server has lost its source: {error}");
+                    live.fail(Fault::new(FaultCode::SourceLost, message));
+                }
             }
+            result
         }
         signal = signalled() => {
             tracing::info!(signal, "stopping");

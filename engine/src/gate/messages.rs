@@ -156,7 +156,10 @@ impl Gate {
                 self.catalog.statement_begins(top, record.xid, statement);
             }
         }
-        let mut payload = Vec::with_capacity(4 + prefix.len() + content.len());
+        let mut payload = Vec::with_capacity(8 + prefix.len() + content.len());
+        if !transactional {
+            payload.extend_from_slice(&database.0.to_le_bytes());
+        }
         payload.extend_from_slice(&(prefix.len() as u32).to_le_bytes());
         payload.extend_from_slice(prefix);
         payload.extend_from_slice(content);
@@ -165,7 +168,7 @@ impl Gate {
             flags: if transactional {
                 flags::TRANSACTIONAL
             } else {
-                0
+                flags::DATABASE
             },
             count: 0,
             relations: Vec::new(),
