@@ -346,14 +346,18 @@ impl Session {
         }
     }
 
-    /// Says goodbye.
-    pub(crate) async fn close(mut self) {
+    /// Says goodbye; `ended` if the server has said that nothing more comes.
+    pub(crate) async fn close(mut self, ended: bool) {
         // On the connection that acknowledgements took: it must not overtake the last of them.
-        let writers = std::mem::take(&mut self.writers);
+        let mut writers = std::mem::take(&mut self.writers);
         for writer in &writers {
             if writer.send(&Bye).await {
                 break;
             }
+        }
+        if ended {
+            // Every connection's end is only waited for: half of each is closed at once.
+            writers.clear();
         }
         // What still comes is taken off the connections until the server closes them: closing one
         // that holds unread bytes would reset it, and the server might never see the last

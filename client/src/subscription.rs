@@ -525,7 +525,7 @@ impl Subscription {
     /// Ends the subscription; the server keeps a name's acknowledged position.
     pub async fn close(mut self) {
         if let Some(session) = self.session.take() {
-            session.close().await;
+            session.close(self.ended.is_some()).await;
         }
     }
 

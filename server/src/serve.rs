@@ -134,9 +134,17 @@ async fn run_live(
     let announcing = tokio::spawn(announce(live.ready()));
     let result = wait_for_end(pipeline, receiving, &live).await;
     announcing.abort();
-    if result.is_err() {
-        // What went wrong is told in order, after everything that comes before it.
-        sessions.drain(LAST_WORDS).await;
+    if let Err(failure) = &result {
+        // What went wrong is told in order, after everything that comes before it; of a log that
+        // is damaged also to those who come for the part before.
+        let open = match failure {
+            Failure::Log(_) => LAST_WORDS,
+            _ => Duration::ZERO,
+        };
+        tokio::select! {
+            () = sessions.drain(open, LAST_WORDS) => {}
+            signal = signalled() => tracing::info!(signal, "stopping"),
+        }
     }
     sessions.stop(FAREWELL).await;
     live.stop.stop();

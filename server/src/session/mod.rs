@@ -191,11 +191,12 @@ impl SessionServer {
         Arc::clone(&self.registry)
     }
 
-    /// Takes no more sessions and lets those that are here come to their own end, for up to
-    /// `timeout`: an error that ended decoding reaches each after everything before it.
-    pub async fn drain(&self, timeout: Duration) {
+    /// Takes sessions for so long (`open`), then no more, and lets those that are here come to
+    /// their own end, for up to `timeout`: an error that ended decoding reaches each after
+    /// everything before it.
+    pub async fn drain(&self, open: Duration, timeout: Duration) {
         let registry = Arc::clone(&self.registry);
-        let drained = tokio::task::spawn_blocking(move || registry.drain(timeout));
+        let drained = tokio::task::spawn_blocking(move || registry.drain(open, timeout));
         if let Err(error) = drained.await {
             tracing::error!(%error, "waiting for sessions failed");
         }

@@ -463,13 +463,19 @@ impl Registry {
         list
     }
 
-    /// Takes no more sessions, and waits for those that are here to end by themselves; may block.
-    pub(super) fn drain(&self, timeout: std::time::Duration) {
-        let until = std::time::Instant::now() + timeout;
+    /// Takes sessions for so long (`open`), then no more, and waits up to `timeout` for those that
+    /// are here to end by themselves; may block.
+    pub(super) fn drain(&self, open: std::time::Duration, timeout: std::time::Duration) {
+        let closing = std::time::Instant::now() + open;
         let mut inner = self.inner.lock();
+        while !self.changed.wait_until(&mut inner, closing).timed_out() {}
         inner.stopping = true;
         while !inner.sessions.is_empty() {
-            if self.changed.wait_until(&mut inner, until).timed_out() {
+            if self
+                .changed
+                .wait_until(&mut inner, closing + timeout)
+                .timed_out()
+            {
                 return;
             }
         }

@@ -22,4 +22,5 @@ mod replica;
 mod restart;
 mod resume;
 mod serve;
+mod subscribing;
 mod timelines;
