@@ -250,10 +250,7 @@ fn is_standalone(event: &Event<'_>) -> bool {
 }
 
 fn standalone_header(event: &Event<'_>, block: &Block) -> TransactionHeader {
-    let database = match &block.databases[..] {
-        [one] => *one,
-        _ => Oid::INVALID,
-    };
+    let database = event.database().unwrap_or(Oid::INVALID);
     let Position { timeline, .. } = block.first;
     TransactionHeader {
         timeline,

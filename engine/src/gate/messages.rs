@@ -167,7 +167,10 @@ impl Gate {
             // A part of its own: with rows it would be merged, and in memory once more.
             self.cut(passage, entry.number, lsn)?;
         }
-        let mut payload = Vec::with_capacity(4 + prefix.len());
+        let mut payload = Vec::with_capacity(8 + prefix.len());
+        if !transactional {
+            payload.extend_from_slice(&database.0.to_le_bytes());
+        }
         payload.extend_from_slice(&(prefix.len() as u32).to_le_bytes());
         payload.extend_from_slice(prefix);
         let draft = Draft {
@@ -175,7 +178,7 @@ impl Gate {
             flags: if transactional {
                 flags::TRANSACTIONAL
             } else {
-                0
+                flags::DATABASE
             },
             count: 0,
             relations: Vec::new(),

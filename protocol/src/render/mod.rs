@@ -120,6 +120,9 @@ impl<'a> Message<'a> {
         let lsn = event.header.record_lsn;
         let mut cursor = Cursor::new(event.payload);
         let mut prefix = || {
+            if event.header.flags & flags::DATABASE != 0 {
+                cursor.u32("message database")?;
+            }
             let length = cursor.u32("message prefix length")? as usize;
             cursor.take(length, "message prefix")
         };

@@ -246,6 +246,12 @@ impl Live {
         needed
     }
 
+    /// Ends decoding, and says to everybody why once they have what is before it.
+    pub(crate) fn fail(&self, fault: Fault) {
+        self.failure.lock().get_or_insert(fault);
+        self.shut_down();
+    }
+
     /// Why streams end: a fault of the log, or the server stops.
     fn end_fault(&self) -> Fault {
         let failure = self.failure.lock().clone();
@@ -259,8 +265,10 @@ fn spent(counter: &std::sync::atomic::AtomicU64, since: std::time::Instant) {
 
 /// What an engine error is to a subscriber.
 fn fault_of(error: &EngineError) -> Fault {
+    if let EngineError::Damaged { lsn, .. } = error {
+        return Fault::new(FaultCode::LogDamaged, error.to_string()).at(*lsn);
+    }
     let code = match error {
-        EngineError::Damaged { .. } => FaultCode::LogDamaged,
         error if error.is_log_fault() => FaultCode::Undecodable,
         EngineError::Source(_) | EngineError::EndsEarly { .. } => FaultCode::SourceLost,
         _ => FaultCode::Internal,

@@ -216,10 +216,9 @@ impl StreamProvider for LiveProvider {
         super::describe::describe(&self.0, database, table, at)
     }
 
-    fn database_name(&self, database: DatabaseOid) -> Option<String> {
+    fn database(&self, database: DatabaseOid) -> Option<Database> {
         let databases = self.current()?.databases().ok()?;
-        let found = databases.into_iter().find(|known| known.oid == database);
-        found.map(|found| found.name.lossy().into_owned())
+        databases.into_iter().find(|known| known.oid == database)
     }
 
     fn database_exists(&self, name: &str) -> bool {
@@ -248,6 +247,24 @@ impl StreamProvider for LiveProvider {
                 .unwrap_or(false)
         };
         known.iter().filter(|database| wanted(database)).any(has)
+    }
+
+    fn columns_of(
+        &self,
+        databases: &[String],
+        matches: &dyn Fn(&str, &str) -> bool,
+    ) -> Option<Vec<Vec<String>>> {
+        let current = self.current()?;
+        let mut tables = Vec::new();
+        for database in self.served(&current)? {
+            let name = database.name.lossy();
+            if databases.is_empty() || databases.iter().any(|wanted| *wanted == name) {
+                // A database that cannot be looked into (see above) has none.
+                let found = current.columns_of(database.oid, matches);
+                tables.extend(found.unwrap_or_default());
+            }
+        }
+        Some(tables)
     }
 
     fn probe(&self, request: &StartRequest) -> Result<(Position, String), Fault> {

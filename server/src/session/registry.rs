@@ -12,13 +12,14 @@ use redostream_protocol::wire::limits::STREAMS_MAX;
 use redostream_protocol::wire::{Ack, EndReason, Fault, FaultCode};
 use redostream_protocol::{Lsn, Position};
 
-use super::filter::{Filter, Kinds, Rule};
+use super::columns::ColumnLists;
+use super::filter::{Filter, Kinds, Rule, Wish};
 use super::limits::{
     FLUSH_INTERVAL, INSTANCE_BYTES_MAX, LINGER, NAME_BYTES_MAX, SUBSCRIPTIONS_MAX,
 };
 use super::outgoing::Outgoing;
 use super::provider::{StartRequest, StreamProvider};
-use super::pump::{Pump, Wanted};
+use super::pump::{Compress, Pump, Wanted};
 use super::subscriptions::{StoreError, Subscription, SubscriptionStore};
 use super::{Grant, SessionOptions};
 
@@ -241,14 +242,18 @@ impl Registry {
             until: asked.until,
             filter: Filter::new(
                 Arc::clone(&self.provider),
-                asked.rule,
-                grant.rule.clone(),
-                asked.kinds,
+                Wish {
+                    asked: asked.rule,
+                    granted: grant.rule.clone(),
+                    kinds: asked.kinds,
+                    columns: asked.columns,
+                },
             ),
-            compress: match v1::Compression::try_from(request.compression) {
-                Ok(v1::Compression::None) => false,
-                Ok(v1::Compression::Lz4) => true,
-                _ => !loopback,
+            compression: match v1::Compression::try_from(request.compression) {
+                Ok(v1::Compression::None) => Compress::Never,
+                Ok(v1::Compression::Lz4) => Compress::Always,
+                _ if loopback => Compress::Never,
+                _ => Compress::Behind,
             },
         };
         let pump = Pump::new(Arc::clone(&self.provider), opened.reader, wanted);
@@ -466,6 +471,24 @@ impl Registry {
         list
     }
 
+    /// Takes sessions for so long (`open`), then no more, and waits up to `timeout` for those that
+    /// are here to end by themselves; may block.
+    pub(super) fn drain(&self, open: std::time::Duration, timeout: std::time::Duration) {
+        let closing = std::time::Instant::now() + open;
+        let mut inner = self.inner.lock();
+        while !self.changed.wait_until(&mut inner, closing).timed_out() {}
+        inner.stopping = true;
+        while !inner.sessions.is_empty() {
+            if self
+                .changed
+                .wait_until(&mut inner, closing + timeout)
+                .timed_out()
+            {
+                return;
+            }
+        }
+    }
+
     /// Takes no more sessions and asks those that are here to end.
     pub(super) fn begin_stop(&self) {
         let mut inner = self.inner.lock();
@@ -521,6 +544,7 @@ struct Asked {
     until: Option<Until>,
     rule: Rule,
     kinds: Kinds,
+    columns: ColumnLists,
 }
 
 impl Asked {
@@ -553,10 +577,13 @@ impl Asked {
             until: until.map_err(|error| bad(error.to_string()))?,
             rule: Rule::parse(&request.databases, &request.tables, &request.exclude_tables)?,
             kinds: Kinds::parse(&request.kinds)?,
+            columns: ColumnLists::parse(&request.columns)?,
         };
-        grant.rule.check_granted(&asked.rule)?;
+        grant.rule.check_granted(&asked.rule, &asked.columns)?;
         if !request.allow_missing {
             asked.rule.check_exists(provider)?;
+            let databases = &asked.rule.databases;
+            asked.columns.check_exists(databases, provider)?;
         }
         Ok(asked)
     }

@@ -23,5 +23,6 @@ mod replica;
 mod restart;
 mod resume;
 mod serve;
+mod subscribing;
 mod timelines;
 mod two_phase;

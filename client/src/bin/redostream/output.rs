@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use redostream_client::protocol::cursor::Cursor;
-use redostream_client::protocol::event::{Event, EventHeader, EventKind, TransactionHeader, flags};
+use redostream_client::protocol::event::{Event, EventKind, TransactionHeader, flags};
 use redostream_client::protocol::ids::DatabaseOid;
 use redostream_client::protocol::render::{
     Json, JsonOptions, Relations, SessionSettings, TestDecoding, TestDecodingOptions,
@@ -138,6 +138,10 @@ impl<W: Write> Output<W> {
                 self.block(head, events)?;
             }
             Delivery::Relation(relation) => self.relation(relation),
+            Delivery::Database(database) => {
+                let database = Arc::clone(database);
+                self.known.databases.insert(database.oid, database);
+            }
             Delivery::Notice(notice) => self.notice(notice),
             Delivery::Block { .. } | Delivery::Heartbeat(_) | Delivery::End(_) => {}
         }
@@ -234,7 +238,7 @@ impl<W: Write> Output<W> {
             EventKind::Message | EventKind::Sequence
                 if !self.inside && header.flags & flags::TRANSACTIONAL == 0 =>
             {
-                self.announce(&unit_header(header, timeline));
+                self.announce(&unit_header(event, timeline));
             }
             _ => {}
         }
@@ -313,13 +317,13 @@ fn begins(begin: &Event<'_>, header: &TransactionHeader) -> bool {
 }
 
 /// A unit without a commit stands at its own record.
-fn unit_header(event: &EventHeader, timeline: TimelineId) -> TransactionHeader {
+fn unit_header(event: &Event<'_>, timeline: TimelineId) -> TransactionHeader {
     TransactionHeader {
         timeline,
-        commit_lsn: event.record_lsn,
-        end_lsn: event.record_lsn,
+        commit_lsn: event.header.record_lsn,
+        end_lsn: event.header.record_lsn,
         xid: Xid::INVALID,
-        database: Oid::INVALID,
+        database: event.database().unwrap_or(Oid::INVALID),
         commit_time_us: 0,
         origin: None,
         gid: None,
