@@ -42,6 +42,7 @@ impl Stretch {
 
 /// Appends the events of the first of `order`'s entries, as many as are plain inserts into one file
 /// in one group, like the first.
+#[inline(never)]
 pub(super) fn inserts(
     chunk: &FramedChunk,
     entries: &[RowEntry],

@@ -145,14 +145,15 @@ impl<'a> RowBytes<'a> {
         attributes: &[Attribute],
         bitmap: &[u8],
         values: &[u8],
-        (from, mut at): (usize, usize),
+        (mut number, mut at): (usize, usize),
     ) -> (usize, usize) {
-        for (number, attribute) in attributes.iter().enumerate().skip(from) {
+        while let Some(attribute) = attributes.get(number) {
             let live = attribute.column.is_some();
             if NULLS && bitmap[number / 8] & (1 << (number % 8)) == 0 {
                 if live {
                     self.null();
                 }
+                number += 1;
                 continue;
             }
             let end = match attribute.length {
@@ -165,11 +166,12 @@ impl<'a> RowBytes<'a> {
                 _ => None,
             };
             let Some(end) = end else {
-                return (number, at);
+                break;
             };
             at = end;
+            number += 1;
         }
-        (attributes.len(), at)
+        (number, at)
     }
 
     /// Where a value of a fixed size ends that lies at or behind `at`, written.

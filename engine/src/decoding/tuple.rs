@@ -124,28 +124,18 @@ fn push_stored(
             relation,
         });
     };
-    let mut walk = TupleWalk {
-        values,
-        at: 0,
-        external: false,
-        out: RowBytes::new(out, count, values.len()),
+    let mut row = RowBytes::new(out, count, values.len());
+    let (number, at) = if bitmap.is_empty() {
+        row.plain::<false>(stored, bitmap, values, (0, 0))
+    } else {
+        row.plain::<true>(stored, bitmap, values, (0, 0))
     };
-    let mut number = 0;
-    loop {
-        let from = (number, walk.at);
-        (number, walk.at) = if bitmap.is_empty() {
-            walk.out.plain::<false>(stored, bitmap, values, from)
-        } else {
-            walk.out.plain::<true>(stored, bitmap, values, from)
-        };
-        let Some(attribute) = stored.get(number) else {
-            break;
-        };
-        walk.attribute(attribute, number)?;
-        number += 1;
-    }
-    walk.out.settle();
-    let (at, external) = (walk.at, walk.external);
+    row.settle();
+    let (at, external) = if number == count {
+        (at, false)
+    } else {
+        push_rest(stored, bitmap, values, (number, at), out)?
+    };
     if at != values.len() {
         return Err(TupleError::Leftover(values.len() - at));
     }
@@ -153,6 +143,36 @@ fn push_stored(
         push_missing(attribute, out);
     }
     Ok(external)
+}
+
+/// Appends the columns of a tuple from one on that is not plain. Says where the last one ends, and
+/// whether one is a TOAST pointer.
+// Apart from the plain ones, whose loop this would keep from staying in registers.
+#[inline(never)]
+fn push_rest(
+    stored: &[Attribute],
+    bitmap: &[u8],
+    values: &[u8],
+    (mut number, at): (usize, usize),
+    out: &mut Vec<u8>,
+) -> Result<(usize, bool), TupleError> {
+    let mut walk = TupleWalk {
+        values,
+        at,
+        external: false,
+        out: RowBytes::new(out, stored.len() - number, values.len() - at),
+    };
+    while let Some(attribute) = stored.get(number) {
+        walk.attribute(attribute, number)?;
+        let from = (number + 1, walk.at);
+        (number, walk.at) = if bitmap.is_empty() {
+            walk.out.plain::<false>(stored, bitmap, values, from)
+        } else {
+            walk.out.plain::<true>(stored, bitmap, values, from)
+        };
+    }
+    walk.out.settle();
+    Ok((walk.at, walk.external))
 }
 
 /// An attribute that the tuple was written before: its missing value, or null.

@@ -24,6 +24,15 @@ pub(crate) trait Crc32c: Copy {
     fn record(self, record: &[u8]) -> u32;
 }
 
+/// What is done with a way to sum records.
+pub(crate) trait Work {
+    /// What comes of it.
+    type Output;
+
+    /// Does it. To be inlined always: only so the sum is inlined into it.
+    fn run<C: Crc32c>(self, crc: C) -> Self::Output;
+}
+
 /// The portable way.
 #[derive(Clone, Copy)]
 pub(crate) struct Folded;
@@ -50,7 +59,7 @@ pub(crate) mod hardware {
 
     use std::arch::x86_64::{_mm_crc32_u8, _mm_crc32_u16, _mm_crc32_u32, _mm_crc32_u64};
 
-    use super::{CRC_OFFSET, Crc32c, FOLD_BYTES_MIN, Folded};
+    use super::{CRC_OFFSET, Crc32c, FOLD_BYTES_MIN, Folded, Work};
     use crate::framing::record::RECORD_HEADER_BYTES;
 
     /// SSE 4.2. Made only by [`Sse42::detect`], so that having one proves the machine can.
@@ -107,10 +116,10 @@ pub(crate) mod hardware {
 
     /// Runs `work` compiled for SSE 4.2, so that the sum is inlined into it.
     #[inline]
-    pub(crate) fn with<R>(crc: Sse42, work: impl FnOnce(Sse42) -> R) -> R {
+    pub(crate) fn with<W: Work>(crc: Sse42, work: W) -> W::Output {
         #[target_feature(enable = "sse4.2")]
-        fn inner<R>(crc: Sse42, work: impl FnOnce(Sse42) -> R) -> R {
-            work(crc)
+        fn inner<W: Work>(crc: Sse42, work: W) -> W::Output {
+            work.run(crc)
         }
         // SAFETY: a value of this type exists only where SSE 4.2 was detected.
         unsafe { inner(crc, work) }
@@ -120,6 +129,16 @@ pub(crate) mod hardware {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    struct Sum<'a>(&'a [u8]);
+
+    impl Work for Sum<'_> {
+        type Output = u32;
+
+        fn run<C: Crc32c>(self, crc: C) -> u32 {
+            crc.record(self.0)
+        }
+    }
 
     #[test]
     fn both_ways_agree_with_the_definition() {
@@ -132,7 +151,7 @@ mod tests {
             assert_eq!(Folded.record(&record), expected);
             #[cfg(target_arch = "x86_64")]
             if let Some(crc) = hardware::Sse42::detect() {
-                assert_eq!(hardware::with(crc, |crc| crc.record(&record)), expected);
+                assert_eq!(hardware::with(crc, Sum(&record)), expected);
             }
         }
     }

@@ -13,7 +13,7 @@ use super::rmgr::{self, Treatment, heap, id, xlog};
 use super::walk;
 
 impl Framer<'_> {
-    #[inline]
+    #[inline(always)]
     pub(super) fn deal(
         &mut self,
         record: &[u8],
@@ -42,7 +42,7 @@ impl Framer<'_> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn deal_heap(
         &mut self,
         record: &[u8],
@@ -86,7 +86,7 @@ impl Framer<'_> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn deal_row(
         &mut self,
         record: &[u8],
@@ -197,7 +197,7 @@ impl Framer<'_> {
     }
 
     /// The group of a transaction; the first record of each is searched for its top's xid.
-    #[inline]
+    #[inline(always)]
     fn group(&mut self, xid: u32, record: &[u8], lsn: Lsn) -> Result<u16, FrameError> {
         match self.chunk.lookups.group(xid) {
             Some(group) => Ok(group),
@@ -226,7 +226,7 @@ impl Framer<'_> {
         Ok(group)
     }
 
-    #[inline]
+    #[inline(always)]
     fn file(&mut self, node: &RelFileNode) -> u16 {
         match self.chunk.lookups.file(node) {
             Some(file) => file,

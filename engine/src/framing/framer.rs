@@ -13,7 +13,7 @@ use redostream_protocol::{Lsn, TimelineId};
 use super::chunk::{
     ChunkBuffers, FirstRecord, FramedChunk, FramingRules, Span, Stop, header_bytes,
 };
-use super::crc::Crc32c;
+use super::crc::{Crc32c, Work};
 use super::error::FrameError;
 use super::page::{FIRST_IS_CONTRECORD, LONG_HEADER_BYTES, PageError, PageHeader, u32_at, u64_at};
 use super::partition::Place;
@@ -39,6 +39,21 @@ pub struct Framer<'a> {
     pub(super) span: Span,
     pub(super) position: Lsn,
     pub(super) chunk: FramedChunk,
+}
+
+/// The loop over a chunk's pages.
+struct WalkPages<'f, 'a, 'b> {
+    framer: &'f mut Framer<'a>,
+    bytes: &'b [u8],
+}
+
+impl Work for WalkPages<'_, '_, '_> {
+    type Output = Result<Option<Lsn>, FrameError>;
+
+    #[inline(always)]
+    fn run<C: Crc32c>(self, crc: C) -> Self::Output {
+        self.framer.walk_pages(self.bytes, crc)
+    }
 }
 
 impl<'a> Framer<'a> {
@@ -79,13 +94,17 @@ impl<'a> Framer<'a> {
     pub fn run(&mut self) -> Progress {
         // The loop reads the bytes while it fills the rest of the chunk.
         let bytes = std::mem::take(&mut self.chunk.bytes);
+        let walk = WalkPages {
+            framer: self,
+            bytes: &bytes,
+        };
         #[cfg(target_arch = "x86_64")]
         let result = match super::crc::hardware::Sse42::detect() {
-            Some(crc) => super::crc::hardware::with(crc, |crc| self.walk_pages(&bytes, crc)),
-            None => self.walk_pages(&bytes, super::crc::Folded),
+            Some(crc) => super::crc::hardware::with(crc, walk),
+            None => walk.run(super::crc::Folded),
         };
         #[cfg(not(target_arch = "x86_64"))]
-        let result = self.walk_pages(&bytes, super::crc::Folded);
+        let result = walk.run(super::crc::Folded);
         self.chunk.bytes = bytes;
         match result {
             Ok(None) => Progress::Done,
