@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::{Condvar, Mutex};
@@ -32,6 +32,8 @@ pub(super) struct Session {
     instance: Vec<u8>,
     peer: Option<SocketAddr>,
     pub(super) out: Outgoing,
+    /// Where it begins, once that is known.
+    start: OnceLock<Start>,
     pub(super) sent_bytes: AtomicU64,
 }
 
@@ -157,6 +159,7 @@ impl Registry {
             instance: request.instance.clone(),
             peer,
             out: Outgoing::new(streams),
+            start: OnceLock::new(),
             sent_bytes: AtomicU64::new(0),
         });
         let mut inner = self.inner.lock();
@@ -225,6 +228,7 @@ impl Registry {
             system_identifier: Some(request.system_identifier).filter(|id| *id != 0),
         })?;
         let start = opened.start;
+        let _ = session.start.set(start);
         if !session.name.is_empty() && (asked.place.is_some() || known.is_none()) {
             self.write(Subscription {
                 name: session.name.clone(),
@@ -303,10 +307,9 @@ impl Registry {
         let (sent, _) = session.out.progress();
         let mut inner = self.inner.lock();
         // Who has come back may say again what was sent before, also by another server.
-        let before = inner.names.get(&session.name).map(Subscription::resume);
-        let (position, released) = match before {
-            Some(Start::After(position)) => (position, position.commit_lsn),
-            Some(Start::At(lsn)) => (Position::default(), lsn),
+        let (position, released) = match session.start.get() {
+            Some(Start::After(position)) => (*position, position.commit_lsn),
+            Some(Start::At(lsn)) => (Position::default(), *lsn),
             None => Default::default(),
         };
         let most = sent.position.max(position);
