@@ -20,6 +20,8 @@ use crate::start::{Started, start};
 use crate::upkeep::Upkeep;
 use crate::upstream::{Connection, Conninfo, Purpose, UpstreamError};
 
+/// How long decoding gets to end with a restart point.
+const FINISH_MAX: Duration = Duration::from_secs(20);
 /// How long subscribers get to take what comes before an error, and to hear of it.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 /// How long clients get to take their last frames.
@@ -147,7 +149,7 @@ async fn run_live(
         }
     }
     sessions.stop(FAREWELL).await;
-    live.stop.stop();
+    live.shut_down();
     // Nobody listens if there is no upstream.
     let _ = shutdown.send(true);
     result
@@ -176,7 +178,7 @@ async fn wait_for_end(
                 Err(error) => Err(runtime(error)),
             };
             match &result {
-                Ok(()) => live.stop.stop(),
+                Ok(()) => live.shut_down(),
                 Err(error) => {
                     let message = format!("the server has lost its source: {error}");
                     live.fail(Fault::new(FaultCode::SourceLost, message));
@@ -186,7 +188,13 @@ async fn wait_for_end(
         }
         signal = signalled() => {
             tracing::info!(signal, "stopping");
-            live.stop.stop();
+            live.finish();
+            // What has been read is released, and a restart point written behind it.
+            match tokio::time::timeout(FINISH_MAX, pipeline).await {
+                Ok(Ok(Err(error))) => tracing::warn!(%error, "decoding ended early"),
+                Ok(_) => {}
+                Err(_) => tracing::warn!("decoding does not end; the last restart point stands"),
+            }
             Ok(())
         }
     }

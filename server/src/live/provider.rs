@@ -138,7 +138,12 @@ impl StreamProvider for LiveProvider {
     }
 
     fn relation(&self, version: RelationVersion) -> Option<Arc<Relation>> {
-        self.0.epoch().relations.relation(version)
+        let known = self.0.epoch().relations.relation(version);
+        known.or_else(|| {
+            let catch_ups = self.0.catch_ups.lock();
+            let mut all = catch_ups.iter();
+            all.find_map(|(_, relations)| relations.relation(version))
+        })
     }
 
     fn status(&self) -> StatusSnapshot {
@@ -173,14 +178,11 @@ impl StreamProvider for LiveProvider {
         let heard_us = received.map_or(0, |received| received.last_message_us());
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let seconds = |counter: &AtomicU64| get(counter) as f64 / 1e9;
-        let stages = STAGES.iter().zip(&counters.busy_ns).map(|(name, busy)| {
-            let waiting = match *name {
-                "source" => seconds(&counters.wal_wait_ns),
-                "decoding" => seconds(&counters.work_wait_ns),
-                _ => 0.0,
-            };
-            ((*name).to_owned(), seconds(busy), waiting)
-        });
+        let times = counters.busy_ns.iter().zip(&counters.waiting_ns);
+        let stages = STAGES
+            .iter()
+            .zip(times)
+            .map(|(name, (busy, waiting))| ((*name).to_owned(), seconds(busy), seconds(waiting)));
         let [session, idle] = &live.gauges.session_ns;
         let further = [
             ("feed".to_owned(), seconds(&live.gauges.feed_ns), 0.0),

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::{Condvar, Mutex};
-use redostream_protocol::Lsn;
 use redostream_protocol::control::{From as Place, Start, Until, v1};
 use redostream_protocol::wire::limits::STREAMS_MAX;
 use redostream_protocol::wire::{Ack, EndReason, Fault, FaultCode};
+use redostream_protocol::{Lsn, Position};
 
 use super::columns::ColumnLists;
 use super::filter::{Filter, Kinds, Rule, Wish};
@@ -301,12 +301,20 @@ impl Registry {
     /// Takes an acknowledgement; it must not be of what was never sent.
     pub(super) fn acknowledge(&self, session: &Session, ack: &Ack) -> Result<(), Fault> {
         let (sent, _) = session.out.progress();
-        let known_released = sent.released.max(sent.position.commit_lsn);
-        if ack.position > sent.position || ack.released > known_released {
+        let mut inner = self.inner.lock();
+        // Who has come back may say again what was sent before, also by another server.
+        let before = inner.names.get(&session.name).map(Subscription::resume);
+        let (position, released) = match before {
+            Some(Start::After(position)) => (position, position.commit_lsn),
+            Some(Start::At(lsn)) => (Position::default(), lsn),
+            None => Default::default(),
+        };
+        let most = sent.position.max(position);
+        let most_released = sent.released.max(most.commit_lsn).max(released);
+        if ack.position > most || ack.released > most_released {
             let message = format!("{} was acknowledged and never sent", ack.position);
             return Err(Fault::new(FaultCode::BadRequest, message));
         }
-        let mut inner = self.inner.lock();
         // What a client said last may be read after its session has ended, and counts as long as
         // nobody else has taken the name.
         let holder = inner.holders.get(&session.name);

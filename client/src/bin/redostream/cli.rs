@@ -168,7 +168,7 @@ pub(crate) struct Subscribe {
     system_identifier: Option<u64>,
     /// The largest value that is taken: a row with a larger one ends the subscription.
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "1GiB")]
-    value_max: u64,
+    pub(crate) value_max: u64,
 }
 
 impl Subscribe {

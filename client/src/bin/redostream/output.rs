@@ -13,7 +13,7 @@ use redostream_client::protocol::event::{Event, EventKind, TransactionHeader, fl
 use redostream_client::protocol::ids::DatabaseOid;
 use redostream_client::protocol::render::{
     Json, JsonOptions, Relations, SessionSettings, TestDecoding, TestDecodingOptions,
-    push_notice_line, push_relation_line,
+    push_notice_line, push_relation_line, write_around,
 };
 use redostream_client::protocol::schema::{Database, Relation, RelationVersion};
 use redostream_client::protocol::wire::{DataHead, Notice};
@@ -245,14 +245,17 @@ impl<W: Write> Output<W> {
         let before = self.lines.len();
         self.renderer_ready();
         let (known, lines) = (&self.known, &mut self.lines);
+        let mut large = Vec::new();
         match &mut self.renderer {
-            Some(Renderer::Json(json)) => json.event(event, known, lines)?,
+            Some(Renderer::Json(json)) => large = json.event_around(event, known, lines)?,
             Some(Renderer::Pretty(json, pretty)) => {
                 let mut text = Vec::new();
                 json.event(event, known, &mut text)?;
                 pretty.lines(&text, lines);
             }
-            Some(Renderer::TestDecoding(Some(renderer))) => renderer.event(event, known, lines)?,
+            Some(Renderer::TestDecoding(Some(renderer))) => {
+                large = renderer.event_around(event, known, lines)?;
+            }
             Some(Renderer::TestDecoding(None)) | None => {}
         }
         if header.kind == EventKind::Commit {
@@ -260,6 +263,12 @@ impl<W: Write> Output<W> {
             self.unprinted_begin = None;
         } else if self.lines.len() > before {
             self.unprinted_begin = None;
+        }
+        if !large.is_empty() {
+            self.dirty = true;
+            let write = |text: &[u8]| self.target.write_all(text).map_err(Failure::Output);
+            write_around(&self.lines, large, event.payload, write)?;
+            self.lines.clear();
         }
         Ok(())
     }
