@@ -74,7 +74,23 @@ pub(crate) struct Session {
     pub(crate) wire_bytes: u64,
     /// Why a connection ended, and until when the others may go on.
     failure: Option<(ClientError, Instant)>,
-    tasks: JoinSet<()>,
+    tasks: Vec<JoinSet<()>>,
+}
+
+/// Waits for all connections, which are made side by side: over a long way, one after the other
+/// would take as many round trips as there are.
+async fn gather(
+    mut opening: JoinSet<(u16, Result<(Writer, JoinSet<()>), ClientError>)>,
+) -> Result<(Vec<Writer>, Vec<JoinSet<()>>), ClientError> {
+    let mut opened = Vec::with_capacity(opening.len());
+    while let Some(joined) = opening.join_next().await {
+        // A task that panicked has no connection, and the server will miss it.
+        if let Ok((stripe, started)) = joined {
+            opened.push((stripe, started?));
+        }
+    }
+    opened.sort_by_key(|(stripe, _)| *stripe);
+    Ok(opened.into_iter().map(|(_, started)| started).unzip())
 }
 
 impl Session {
@@ -113,8 +129,7 @@ impl Session {
             return Err(bad("a session without data addresses"));
         }
         let (sender, arrivals) = mpsc::channel(ARRIVALS_MAX);
-        let mut tasks = JoinSet::new();
-        let mut writers = Vec::new();
+        let mut opening = JoinSet::new();
         for stripe in 0..reply.streams.max(1) as u16 {
             let address = &reply.data_addresses[usize::from(stripe) % reply.data_addresses.len()];
             let address = if address.starts_with(':') {
@@ -135,8 +150,10 @@ impl Session {
                 tls: tls.clone(),
                 hello,
             };
-            writers.push(stripe::start(&join, sender.clone(), &mut tasks).await?);
+            let sender = sender.clone();
+            opening.spawn(async move { (stripe, stripe::start(join, sender).await) });
         }
+        let (writers, tasks) = gather(opening).await?;
         let start = match (reply.start_position.parse(), reply.start_lsn.parse()) {
             (Ok(position), _) => Some(Start::After(position)),
             (_, Ok(lsn)) => Some(Start::At(lsn)),
@@ -365,7 +382,9 @@ impl Session {
         let done = async {
             while self.arrivals.recv().await.is_some() {}
             drop(writers);
-            while self.tasks.join_next().await.is_some() {}
+            for tasks in &mut self.tasks {
+                while tasks.join_next().await.is_some() {}
+            }
         };
         let _ = tokio::time::timeout(Duration::from_millis(500), done).await;
     }

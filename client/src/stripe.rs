@@ -12,6 +12,7 @@ use redostream_protocol::wire::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::connection::{self, Socket};
 use crate::error::ClientError;
@@ -65,12 +66,11 @@ impl Writer {
     }
 }
 
-/// Connects, says hello, and starts the connection's tasks.
+/// Connects, says hello, and starts the connection's tasks, which end with what is given.
 pub(crate) async fn start(
-    join: &Join,
+    join: Join,
     arrivals: mpsc::Sender<Result<Arrival, ClientError>>,
-    tasks: &mut tokio::task::JoinSet<()>,
-) -> Result<Writer, ClientError> {
+) -> Result<(Writer, JoinSet<()>), ClientError> {
     let lost = |problem: String| ClientError::Lost {
         server: join.address.clone(),
         problem,
@@ -99,6 +99,7 @@ pub(crate) async fn start(
     let welcome: Welcome = first.decode()?;
     let timeout = Duration::from_millis(u64::from(welcome.peer_timeout_ms.max(100)));
     let (sender, outgoing) = mpsc::channel(OUTGOING_MAX);
+    let mut tasks = JoinSet::new();
     tasks.spawn(write_frames(write, outgoing, timeout / 3));
     tasks.spawn(async move {
         if let Err(error) = read_frames(read, reader, timeout, &arrivals).await {
@@ -106,7 +107,7 @@ pub(crate) async fn start(
             let _ = arrivals.send(Err(error)).await;
         }
     });
-    Ok(Writer(sender))
+    Ok((Writer(sender), tasks))
 }
 
 async fn write_frames(

@@ -13,8 +13,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, ValueEnum};
+use redostream_client::protocol::Lsn;
 use redostream_client::protocol::control::{From as Place, Until};
-use redostream_client::{Compression, Options, Subscription};
+use redostream_client::{Compression, Control, Options, Subscription};
 use redostream_testdata::cluster::{Cluster, ClusterOptions};
 use redostream_testdata::link::{Link, LinkOptions};
 use redostream_testdata::recorded;
@@ -177,6 +178,18 @@ impl Serving {
         options
     }
 
+    /// Waits until everything up to the log's end is in the feed, so that decoding is not measured.
+    async fn wait_decoded(&self, log: &Log) -> Result<()> {
+        let mut control = Control::connect(&self.control, None, None).await?;
+        loop {
+            let released: Lsn = control.status().await?.released.parse()?;
+            if log.end.is_reached(released) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// CPU seconds that the server has used.
     fn cpu_seconds(&self) -> Result<f64> {
         let text = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
@@ -291,6 +304,7 @@ async fn links(program: &Path, log: &Log) -> Result<()> {
             let advertised = link.address().to_string();
             let more = ["--advertise-data", &*advertised];
             let serving = Serving::files(program, log, data, &more)?;
+            serving.wait_decoded(log).await?;
             let mut options = serving.options(log, streams);
             options.compression = Compression::None;
             let began = Instant::now();
