@@ -16,6 +16,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use crate::connection::host_of;
 use crate::error::ClientError;
 use crate::options::{Compression, Options, Tls};
+use crate::session::Beginning;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -94,8 +95,7 @@ impl Control {
     pub(crate) async fn open_session(
         &mut self,
         options: &Options,
-        from: &str,
-        instance: [u8; 16],
+        beginning: &Beginning,
     ) -> Result<OpenSessionReply, ClientError> {
         let compression = match options.compression {
             Compression::Auto => WireCompression::Auto,
@@ -109,7 +109,8 @@ impl Control {
         });
         let request = self.request(OpenSessionRequest {
             name: options.name.clone().unwrap_or_default(),
-            from: from.to_owned(),
+            from: beginning.from.clone(),
+            goes_on: beginning.goes_on,
             until: options
                 .until
                 .map(|until| until.to_string())
@@ -123,7 +124,7 @@ impl Control {
             streams: u32::from(options.streams),
             compression: compression.into(),
             system_identifier: options.system_identifier.unwrap_or(0),
-            instance: instance.to_vec(),
+            instance: beginning.instance.to_vec(),
             client_version: env!("CARGO_PKG_VERSION").to_owned(),
         })?;
         let reply = self.client.open_session(request).await;

@@ -55,6 +55,18 @@ pub enum Delivery {
     End(End),
 }
 
+/// Where a session begins, and whose it is.
+pub(crate) struct Beginning {
+    /// Empty for the name's own place.
+    pub(crate) from: String,
+    /// The last event received.
+    pub(crate) after: Option<Position>,
+    /// Whether another session of the same subscription was before.
+    pub(crate) goes_on: bool,
+    /// The subscription's own bytes.
+    pub(crate) instance: [u8; 16],
+}
+
 /// An open session.
 pub(crate) struct Session {
     arrivals: mpsc::Receiver<Result<Arrival, ClientError>>,
@@ -94,17 +106,15 @@ async fn gather(
 }
 
 impl Session {
-    /// Opens a session at `server`, beginning at `from` (empty for the name's own place).
+    /// Opens a session at `server`.
     pub(crate) async fn open(
         options: &Options,
         server: &str,
-        from: &str,
-        after: Option<Position>,
-        instance: [u8; 16],
+        beginning: &Beginning,
     ) -> Result<Self, ClientError> {
         let token = options.token.as_deref();
         let mut control = Control::connect(server, token, options.tls.as_ref()).await?;
-        let reply = control.open_session(options, from, instance).await?;
+        let reply = control.open_session(options, beginning).await?;
         let bad = |what: &'static str| ClientError::Wire(WireError::Invalid(what));
         let session = reply
             .session
@@ -169,7 +179,7 @@ impl Session {
                 options.value_bytes_max.saturating_add(EVENT_REST_BYTES_MAX),
             ),
             value_bytes_max: options.value_bytes_max,
-            check: OrderedCheck::new(after),
+            check: OrderedCheck::new(beginning.after),
             shapes: Vec::new(),
             window: options.window_bytes,
             consumed: 0,

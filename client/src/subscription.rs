@@ -10,13 +10,13 @@ use redostream_protocol::cursor::Cursor;
 use redostream_protocol::event::{Event, EventKind, TransactionHeader};
 use redostream_protocol::schema::{Relation, RelationVersion};
 use redostream_protocol::wire::{End, EndReason, Fault, FaultCode, Notice};
-use redostream_protocol::{Lsn, Position, TimelineId};
+use redostream_protocol::{Lsn, Position, TimelineId, Xid};
 use serde::de::DeserializeOwned;
 
 use crate::error::ClientError;
 use crate::options::Options;
 use crate::row::{self, Row, Shape};
-use crate::session::{Delivery, Session};
+use crate::session::{Beginning, Delivery, Session};
 
 /// The first wait between two attempts.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
@@ -99,10 +99,14 @@ pub struct Transaction {
 }
 
 impl Transaction {
-    /// The position to acknowledge: that of its commit.
+    /// The position to acknowledge: that of its commit, or of its event where there is no commit.
     #[must_use]
     pub fn position(&self) -> Position {
-        Position::commit(self.header.timeline, self.header.commit_lsn)
+        let mut position = Position::commit(self.header.timeline, self.header.commit_lsn);
+        if self.header.xid == Xid::INVALID {
+            position.row = 0;
+        }
+        position
     }
 }
 
@@ -563,11 +567,14 @@ impl Subscription {
 
     async fn connect(&mut self) -> Result<(), ClientError> {
         loop {
-            let from = self.resume();
+            let beginning = Beginning {
+                from: self.resume(),
+                after: self.last,
+                goes_on: self.sessions > 0,
+                instance: self.instance,
+            };
             let server = self.options.servers[self.server].clone();
-            let opened =
-                Session::open(&self.options, &server, &from, self.last, self.instance).await;
-            match opened {
+            match Session::open(&self.options, &server, &beginning).await {
                 Ok(session) => {
                     // "latest" means the same place after a break.
                     if self.last.is_none()
@@ -635,7 +642,7 @@ fn standalone_header(change: &Change) -> TransactionHeader {
         timeline: change.position.timeline,
         commit_lsn: change.position.commit_lsn,
         end_lsn: change.position.commit_lsn,
-        xid: redostream_protocol::Xid::INVALID,
+        xid: Xid::INVALID,
         database: change
             .event()
             .ok()

@@ -558,6 +558,89 @@ async fn names_remember_what_was_acknowledged() {
     assert_eq!(fault_of(&gone).unwrap().code, FaultCode::NotFound);
 }
 
+/// A subscriber goes on from where it stood; gives the new session.
+async fn back(bench: &mut Bench, from: &str, goes_on: bool) -> Subscriber {
+    let mut asked = request(from, "", 1);
+    asked.name = "cdc".to_owned();
+    asked.instance = vec![1];
+    asked.goes_on = goes_on;
+    bench.connect(asked).await
+}
+
+/// A heartbeat says that more is here than the last event. After a break the stream begins at that
+/// LSN, and the last event, which lies before it, is acknowledged as it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_had_before_a_break_is_acknowledged_after_it() {
+    let mut random = Random(10);
+    let units = units(&mut random, 10, 5);
+    let cut = blocks(&mut random, &units, 5);
+    let end = cut.last().unwrap().block.wal_end.add(100);
+    let mut bench = serve(fixed(cut.clone())).await;
+    let mut subscriber = back(&mut bench, "earliest", false).await;
+    let heard = async |subscriber: &mut Subscriber| {
+        let wait = Duration::from_millis(1500);
+        let over = tokio::time::timeout(wait, subscriber.run(usize::MAX)).await;
+        assert!(over.is_err(), "{:?}", over.unwrap());
+    };
+    heard(&mut subscriber).await;
+    assert_eq!(subscriber.released, end);
+    let (last, _) = *subscriber.events.last().unwrap();
+    let Bench {
+        server, directory, ..
+    } = bench;
+    server.stop(Duration::from_secs(5)).await;
+
+    let mut bench = serve_in(fixed(cut), directory, SessionOptions::default()).await;
+    let mut subscriber = back(&mut bench, &end.to_string(), true).await;
+    assert_eq!(subscriber.start, Start::At(end));
+    subscriber.acknowledge(last, end).await;
+    heard(&mut subscriber).await;
+    subscriber.acknowledge(last, end).await;
+    heard(&mut subscriber).await;
+    let list = v1::ListSubscriptionsRequest {};
+    let listed = bench.control.list_subscriptions(list).await.unwrap();
+    let listed = &listed.get_ref().subscriptions[0];
+    assert_eq!(listed.lsn, end.to_string());
+    // What nobody was ever sent is refused as before.
+    let beyond = Position::commit(last.timeline, end);
+    subscriber.acknowledge(beyond, Lsn(0)).await;
+    match subscriber.run(usize::MAX).await {
+        Some(Over::Fault(fault)) => assert_eq!(fault.code, FaultCode::BadRequest),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What was received before a break and not acknowledged comes again to who begins afresh.
+#[tokio::test(flavor = "multi_thread")]
+async fn going_on_acknowledges_nothing() {
+    let mut bench = serve(long_stream()).await;
+    let mut subscriber = back(&mut bench, "earliest", false).await;
+    assert!(subscriber.run(50).await.is_none());
+    let (safe, received) = (subscriber.events[20].0, subscriber.events[40].0);
+    subscriber.acknowledge(safe, Lsn(0)).await;
+    // Read before it breaks.
+    let listed = async |bench: &mut Bench| {
+        let list = v1::ListSubscriptionsRequest {};
+        let listed = bench.control.list_subscriptions(list).await.unwrap();
+        listed.get_ref().subscriptions[0].position.clone()
+    };
+    while listed(&mut bench).await != safe.to_string() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let subscriber = back(&mut bench, &received.to_string(), true).await;
+    assert_eq!(subscriber.start, Start::After(received));
+    assert_eq!(listed(&mut bench).await, safe.to_string());
+    subscriber.bye().await;
+    let subscriber = back(&mut bench, "", false).await;
+    assert_eq!(subscriber.start, Start::After(safe));
+    subscriber.bye().await;
+    // A place that somebody chose replaces it.
+    let subscriber = back(&mut bench, &received.to_string(), false).await;
+    subscriber.bye().await;
+    let subscriber = back(&mut bench, "", true).await;
+    assert_eq!(subscriber.start, Start::After(received));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn stopping_says_so_and_idle_streams_hear_heartbeats() {
     let mut random = Random(8);

@@ -16,6 +16,7 @@
 //! session. An error frame with a number comes after everything before it; one without concerns the
 //! connection, or a session that cannot go on, and is said at once.
 
+mod acknowledge;
 mod columns;
 mod connection;
 mod door;

@@ -7,10 +7,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::{Condvar, Mutex};
+use redostream_protocol::Lsn;
 use redostream_protocol::control::{From as Place, Start, Until, v1};
 use redostream_protocol::wire::limits::STREAMS_MAX;
 use redostream_protocol::wire::{Ack, EndReason, Fault, FaultCode};
-use redostream_protocol::{Lsn, Position};
 
 use super::columns::ColumnLists;
 use super::filter::{Filter, Kinds, Rule, Wish};
@@ -21,7 +21,7 @@ use super::outgoing::Outgoing;
 use super::provider::{StartRequest, StreamProvider};
 use super::pump::{Compress, Pump, Wanted};
 use super::subscriptions::{StoreError, Subscription, SubscriptionStore};
-use super::{Grant, SessionOptions};
+use super::{Grant, SessionOptions, acknowledge};
 
 /// One connected subscriber.
 pub(super) struct Session {
@@ -229,7 +229,10 @@ impl Registry {
         })?;
         let start = opened.start;
         let _ = session.start.set(start);
-        if !session.name.is_empty() && (asked.place.is_some() || known.is_none()) {
+        // Who goes on from what it has received has not acknowledged it by that.
+        let moves = asked.place.is_some() && !request.goes_on;
+        let ours = |known: &Subscription| known.system_identifier == system_identifier;
+        if !session.name.is_empty() && (moves || !known.as_ref().is_some_and(ours)) {
             self.write(Subscription {
                 name: session.name.clone(),
                 system_identifier,
@@ -305,19 +308,14 @@ impl Registry {
     /// Takes an acknowledgement; it must not be of what was never sent.
     pub(super) fn acknowledge(&self, session: &Session, ack: &Ack) -> Result<(), Fault> {
         let (sent, _) = session.out.progress();
-        let mut inner = self.inner.lock();
-        // Who has come back may say again what was sent before, also by another server.
-        let (position, released) = match session.start.get() {
-            Some(Start::After(position)) => (*position, position.commit_lsn),
-            Some(Start::At(lsn)) => (Position::default(), *lsn),
-            None => Default::default(),
-        };
-        let most = sent.position.max(position);
-        let most_released = sent.released.max(most.commit_lsn).max(released);
-        if ack.position > most || ack.released > most_released {
+        // Without a start there is no stream yet, and nothing to acknowledge.
+        let start = session.start.get().copied();
+        let start = start.unwrap_or(Start::At(Lsn::INVALID));
+        let Some(ack) = acknowledge::admitted(ack, start, sent) else {
             let message = format!("{} was acknowledged and never sent", ack.position);
             return Err(Fault::new(FaultCode::BadRequest, message));
-        }
+        };
+        let mut inner = self.inner.lock();
         // What a client said last may be read after its session has ended, and counts as long as
         // nobody else has taken the name.
         let holder = inner.holders.get(&session.name);

@@ -51,7 +51,9 @@ fn a_server_that_is_told_to_stop_saves_where_it_was() {
     command.args(["--memory", "64KiB"]);
     let mut server = Background::start(&mut command);
     ready(&mut server);
-    let mut live = Background::start(&mut subscribe(scene.port));
+    let mut named = subscribe(scene.port);
+    named.args(["--name", "durable"]);
+    let mut live = Background::start(&mut named);
     let mut long = scene.primary.session("app").unwrap();
     long.run(
         "begin; create table long (id integer, v text); \
