@@ -22,6 +22,7 @@ use super::limits::{
 use super::outgoing::{Interrupt, OutFrame, Outgoing, Progress};
 use super::provider::{BlockEntry, BlockReader, StreamProvider, data_bodies};
 use super::selection::{Run, Selected, Selection};
+use super::undecodable::{OnUndecodable, Undecodable};
 
 /// Why a stream stops.
 enum Stop {
@@ -73,6 +74,7 @@ pub(super) struct Wanted {
     pub(super) until: Option<Until>,
     pub(super) filter: Option<Filter>,
     pub(super) compress: bool,
+    pub(super) on_undecodable: OnUndecodable,
 }
 
 impl Pump {
@@ -81,10 +83,12 @@ impl Pump {
         reader: Box<dyn BlockReader>,
         wanted: Wanted,
     ) -> Self {
+        let undecodable = Undecodable::new(Arc::clone(&provider), wanted.on_undecodable);
+        let (start, until, filter) = (wanted.start, wanted.until, wanted.filter);
         Self {
             provider,
             reader,
-            selection: Selection::new(wanted.start, wanted.until, wanted.filter),
+            selection: Selection::new(start, until, filter, undecodable),
             until: wanted.until,
             compress: wanted.compress,
             sequence: 0,
@@ -210,7 +214,12 @@ impl Pump {
 
     fn block(&mut self, out: &Outgoing, entry: &BlockEntry) -> Result<(), Stop> {
         let block = &entry.block;
-        match self.selection.select(entry)? {
+        let selected = self.selection.select(entry)?;
+        for notice in self.selection.undecodable.take_notices() {
+            let (frame, cost) = self.small(&notice);
+            self.push(out, frame, cost, Progress::default())?;
+        }
+        match selected {
             Selected::Whole => {
                 self.relations(out, &block.relations)?;
                 let head = Head {
@@ -228,6 +237,9 @@ impl Pump {
                     let whole = number + 1 == count && !self.selection.ended();
                     let wal_end = if whole { block.wal_end } else { Lsn(0) };
                     self.run_of_events(out, run, wal_end)?;
+                }
+                if let Some(fault) = self.selection.undecodable.take_fault() {
+                    return Err(fault.into());
                 }
                 if self.heartbeat_at.elapsed() >= HEARTBEAT_INTERVAL && !self.selection.ended() {
                     self.heartbeat(out)?;

@@ -250,6 +250,7 @@ impl Registry {
                 Ok(v1::Compression::Lz4) => true,
                 _ => !loopback,
             },
+            on_undecodable: self.options.on_undecodable,
         };
         let pump = Pump::new(Arc::clone(&self.provider), opened.reader, wanted);
         let (registry, session) = (Arc::clone(self), Arc::clone(session));

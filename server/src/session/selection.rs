@@ -18,6 +18,7 @@ use redostream_protocol::{Cursor, Position};
 
 use super::filter::{Filter, Share, Verdict};
 use super::provider::{BlockEntry, joined};
+use super::undecodable::Undecodable;
 
 /// What is sent of a block.
 #[derive(Debug)]
@@ -66,6 +67,7 @@ pub(super) struct Selection {
     start: Start,
     until: Option<Until>,
     filter: Option<Filter>,
+    pub(super) undecodable: Undecodable,
     open: Option<Open>,
     /// Whether an event after the start has been seen.
     started: bool,
@@ -73,11 +75,17 @@ pub(super) struct Selection {
 }
 
 impl Selection {
-    pub(super) fn new(start: Start, until: Option<Until>, filter: Option<Filter>) -> Self {
+    pub(super) fn new(
+        start: Start,
+        until: Option<Until>,
+        filter: Option<Filter>,
+        undecodable: Undecodable,
+    ) -> Self {
         Self {
             start,
             until,
             filter,
+            undecodable,
             open: None,
             started: false,
             ended: until.is_some_and(|until| until.is_before(&start)),
@@ -120,9 +128,10 @@ impl Selection {
         walked.map(Selected::Runs)
     }
 
-    /// A block goes out as it is only if it makes one frame, or is one event.
+    /// A block goes out as it is only if it makes one frame, or is one event, and all of it is for
+    /// subscribers.
     fn fits(&self, block: &Block) -> bool {
-        block.events == 1 || block.bytes() <= DATA_RAW_BYTES_MAX
+        !block.undecodable && (block.events == 1 || block.bytes() <= DATA_RAW_BYTES_MAX)
     }
 
     /// Decides by the block's list of relations, without looking at events; none if that cannot be.
@@ -255,7 +264,28 @@ impl Selection {
                     }
                 }
             }
+            EventKind::Undecodable => self.left_out(event, position, admitted)?,
             _ => self.change(block, event, position, admitted, range, runs)?,
+        }
+        Ok(())
+    }
+
+    /// Rows that cannot be decoded: nothing of them is sent.
+    fn left_out(
+        &mut self,
+        event: &Event<'_>,
+        position: Position,
+        admitted: bool,
+    ) -> Result<(), Fault> {
+        if let Some(open) = &mut self.open {
+            open.altered = true;
+        }
+        let wanted = match &mut self.filter {
+            Some(filter) => filter.admits_undecodable(event.header.relation)?,
+            None => true,
+        };
+        if admitted && wanted {
+            self.ended |= !self.undecodable.take(event, position)?;
         }
         Ok(())
     }

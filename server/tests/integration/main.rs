@@ -23,3 +23,4 @@ mod restart;
 mod resume;
 mod serve;
 mod timelines;
+mod undecodable;

@@ -15,6 +15,7 @@ use super::other::Privileges;
 use super::partition;
 use super::state::TableState;
 use super::values::texts;
+use crate::catalog::resolve::foreign_access_method;
 use crate::limits::CATALOG_OID_END;
 
 /// `heap`, whose rows can be decoded.
@@ -103,6 +104,7 @@ fn fill(
     if method.is_valid() && method != HEAP {
         let row = view.row_of(oid::AM, "oid", method)?;
         shape.access_method = row.map(|row| row.name("amname")).transpose()?;
+        shape.undecodable = foreign_access_method(view, class)?.is_some();
     }
     let mut parents = Vec::new();
     for row in view.rows(oid::INHERITS, "inhrelid", relation.0)? {
