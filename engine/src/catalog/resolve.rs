@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use redostream_protocol::ddl::TableShape;
 use redostream_protocol::schema::{Column, Database, Name, Relation, RelationVersion};
 use redostream_protocol::{Cursor, DatabaseOid, Oid, RelFileNode};
 
@@ -114,6 +115,7 @@ impl<'a> Describer<'a, '_> {
             kind: class.byte("relkind")?,
             replica_identity: class.byte("relreplident")?,
             columns: Vec::new(),
+            structure: None,
         };
         let layout = Layout {
             relation: Arc::new(relation.clone()),
@@ -144,6 +146,7 @@ impl<'a> Describer<'a, '_> {
             columns.extend(column);
         }
         let fixed = place(&mut attributes);
+        let structure = self.structure(class)?;
         let relation = Relation {
             version: RelationVersion(0),
             database: self.database()?,
@@ -153,6 +156,7 @@ impl<'a> Describer<'a, '_> {
             kind: class.byte("relkind")?,
             replica_identity,
             columns,
+            structure,
         };
         let layout = Layout {
             relation: Arc::new(relation.clone()),
@@ -162,6 +166,20 @@ impl<'a> Describer<'a, '_> {
             needs_catalog,
         };
         Ok(registry.register(relation, layout))
+    }
+
+    /// The whole structure of a table, for those who keep a copy. Rows can be decoded without it.
+    fn structure(&mut self, class: &Row<'_>) -> Result<Option<Arc<TableShape>>, CatalogError> {
+        if class.byte("relkind")? == b'S' {
+            return Ok(None);
+        }
+        let Ok((shape, tables)) = super::ddl::structure(&self.view, class) else {
+            return Ok(None);
+        };
+        for table in tables {
+            self.depend(ObjectKind::Relation, table);
+        }
+        Ok(Some(Arc::new(shape)))
     }
 
     /// The rows of a relation's attributes, system ones left out, in order.
