@@ -5,7 +5,7 @@ use std::time::Duration;
 use redostream_protocol::control::fault_of;
 use redostream_protocol::control::v1::control_client::ControlClient;
 use redostream_protocol::control::v1::{
-    Compression as WireCompression, DescribeRequest, DropSubscriptionRequest,
+    ColumnList, Compression as WireCompression, DescribeRequest, DropSubscriptionRequest,
     ListSubscriptionsRequest, OpenSessionReply, OpenSessionRequest, ProbeReply, ProbeRequest,
     StatusReply, StatusRequest, SubscriptionInfo,
 };
@@ -102,6 +102,11 @@ impl Control {
             Compression::Lz4 => WireCompression::Lz4,
             Compression::None => WireCompression::None,
         };
+        let lists = options.columns.iter();
+        let columns = lists.map(|(table, columns)| ColumnList {
+            table: table.clone(),
+            columns: columns.clone(),
+        });
         let request = self.request(OpenSessionRequest {
             name: options.name.clone().unwrap_or_default(),
             from: from.to_owned(),
@@ -113,6 +118,7 @@ impl Control {
             tables: options.tables.clone(),
             exclude_tables: options.exclude_tables.clone(),
             kinds: options.kinds.clone(),
+            columns: columns.collect(),
             allow_missing: options.allow_missing,
             streams: u32::from(options.streams),
             compression: compression.into(),

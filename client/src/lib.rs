@@ -90,5 +90,5 @@ pub use redostream_protocol as protocol;
 pub use row::{Row, Side, Value};
 pub use session::Delivery;
 pub use subscription::{
-    Change, LargeTransaction, OnTrouble, Subscription, Totals, Transaction, Unit,
+    Change, LargeTransaction, OnNotice, OnTrouble, Subscription, Totals, Transaction, Unit,
 };

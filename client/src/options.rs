@@ -9,7 +9,7 @@ use redostream_protocol::wire::limits::{VALUE_BYTES_MAX, WINDOW_BYTES};
 /// How blocks travel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Compression {
-    /// LZ4, but not over loopback.
+    /// LZ4 while the network is the limit; never over loopback.
     #[default]
     Auto,
     /// LZ4.
@@ -44,6 +44,9 @@ pub struct Options {
     pub tables: Vec<String>,
     /// Table patterns to leave out.
     pub exclude_tables: Vec<String>,
+    /// Columns wanted, by table pattern; a table that no list names comes whole. The key columns of
+    /// the replica identity always come along.
+    pub columns: Vec<(String, Vec<String>)>,
     /// Event kinds; all, if empty.
     pub kinds: Vec<String>,
     /// Whether a pattern without wildcards may match nothing.
@@ -83,6 +86,7 @@ impl Options {
             databases: Vec::new(),
             tables: Vec::new(),
             exclude_tables: Vec::new(),
+            columns: Vec::new(),
             kinds: Vec::new(),
             allow_missing: false,
             streams: 4,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use redostream_protocol::control::Start;
 use redostream_protocol::event::TransactionHeader;
-use redostream_protocol::schema::{Relation, RelationVersion};
+use redostream_protocol::schema::{Database, Relation, RelationVersion};
 use redostream_protocol::wire::limits::{
     EVENT_REST_BYTES_MAX, JOINER_FRAMES_MAX, RELATION_BYTES_MAX,
 };
@@ -49,6 +49,8 @@ pub enum Delivery {
     Notice(Notice),
     /// A relation that events will name.
     Relation(Arc<Relation>),
+    /// A database that events will name, of which no relation has come.
+    Database(Arc<Database>),
     /// Everything asked for was sent.
     End(End),
 }
@@ -247,6 +249,7 @@ impl Session {
                 return self.take_data(data.head, data.events, summary);
             }
             Item::Relation(part) => return self.take_relation(&part),
+            Item::Database(database) => Delivery::Database(Arc::new(database)),
             Item::Heartbeat(heartbeat) => Delivery::Heartbeat(heartbeat),
             Item::Notice(notice) => Delivery::Notice(notice),
             Item::End(end) => Delivery::End(end),
@@ -343,14 +346,18 @@ impl Session {
         }
     }
 
-    /// Says goodbye.
-    pub(crate) async fn close(mut self) {
+    /// Says goodbye; `ended` if the server has said that nothing more comes.
+    pub(crate) async fn close(mut self, ended: bool) {
         // On the connection that acknowledgements took: it must not overtake the last of them.
-        let writers = std::mem::take(&mut self.writers);
+        let mut writers = std::mem::take(&mut self.writers);
         for writer in &writers {
             if writer.send(&Bye).await {
                 break;
             }
+        }
+        if ended {
+            // Every connection's end is only waited for: half of each is closed at once.
+            writers.clear();
         }
         // What still comes is taken off the connections until the server closes them: closing one
         // that holds unread bytes would reset it, and the server might never see the last

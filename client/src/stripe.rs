@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use redostream_protocol::schema::Database;
 use redostream_protocol::wire::limits::FRAME_BYTES_MAX;
 use redostream_protocol::wire::{
     BlockSummary, Data, End, Fault, Frame, FrameKind, FrameReader, HEADER_BYTES, Heartbeat, Hello,
@@ -37,6 +38,7 @@ pub(crate) enum Item {
     /// Events, with what scanning found; none if they are a part of one event.
     Data(Box<(Data, Option<BlockSummary>)>),
     Relation(RelationPart),
+    Database(Database),
     Heartbeat(Heartbeat),
     Notice(Notice),
     End(End),
@@ -193,6 +195,7 @@ fn take_apart(frame: &Frame) -> Result<Option<Arrival>, ClientError> {
             Item::Data(Box::new((data, summary)))
         }
         FrameKind::Relation => Item::Relation(frame.decode()?),
+        FrameKind::Database => Item::Database(frame.decode()?),
         FrameKind::Heartbeat => Item::Heartbeat(frame.decode()?),
         FrameKind::Notice => Item::Notice(frame.decode()?),
         FrameKind::End => Item::End(frame.decode()?),

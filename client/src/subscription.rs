@@ -9,7 +9,7 @@ use redostream_protocol::control::Start;
 use redostream_protocol::cursor::Cursor;
 use redostream_protocol::event::{Event, EventKind, TransactionHeader};
 use redostream_protocol::schema::{Relation, RelationVersion};
-use redostream_protocol::wire::{End, EndReason, Fault, FaultCode};
+use redostream_protocol::wire::{End, EndReason, Fault, FaultCode, Notice};
 use redostream_protocol::{Lsn, Position, TimelineId};
 use serde::de::DeserializeOwned;
 
@@ -23,6 +23,9 @@ const BACKOFF_MIN: Duration = Duration::from_millis(100);
 
 /// Is told of every failed attempt and the wait that follows.
 pub type OnTrouble = Box<dyn FnMut(&ClientError, Duration) + Send>;
+
+/// Is told of every notice that comes while events or transactions are asked for.
+pub type OnNotice = Box<dyn FnMut(&Notice) + Send>;
 
 /// What has been counted since the subscription was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -187,6 +190,7 @@ pub struct Subscription {
     sessions: u64,
     server: usize,
     on_trouble: Option<OnTrouble>,
+    on_notice: Option<OnNotice>,
 }
 
 impl Subscription {
@@ -228,9 +232,16 @@ impl Subscription {
             sessions: 0,
             server: 0,
             on_trouble,
+            on_notice: None,
         };
         subscription.connect().await?;
         Ok(subscription)
+    }
+
+    /// Has `tell` told of notices, such as that a table's rows are left out, at their places among
+    /// the events. Without it they are passed over; [`Subscription::next_delivery`] gives them too.
+    pub fn on_notice(&mut self, tell: OnNotice) {
+        self.on_notice = Some(tell);
     }
 
     /// The last event received; none before the first.
@@ -357,7 +368,7 @@ impl Subscription {
                 self.release(end.released);
                 self.ended = Some(*end);
             }
-            Delivery::Notice(_) | Delivery::Relation(_) => {}
+            Delivery::Notice(_) | Delivery::Relation(_) | Delivery::Database(_) => {}
         }
     }
 
@@ -374,6 +385,11 @@ impl Subscription {
                         self.open = Some(Arc::clone(header));
                     }
                     self.split(head.first.timeline, &events)?;
+                }
+                Some(Delivery::Notice(notice)) => {
+                    if let Some(tell) = &mut self.on_notice {
+                        tell(&notice);
+                    }
                 }
                 Some(_) => {}
             }
@@ -509,7 +525,7 @@ impl Subscription {
     /// Ends the subscription; the server keeps a name's acknowledged position.
     pub async fn close(mut self) {
         if let Some(session) = self.session.take() {
-            session.close().await;
+            session.close(self.ended.is_some()).await;
         }
     }
 
@@ -620,7 +636,11 @@ fn standalone_header(change: &Change) -> TransactionHeader {
         commit_lsn: change.position.commit_lsn,
         end_lsn: change.position.commit_lsn,
         xid: redostream_protocol::Xid::INVALID,
-        database: redostream_protocol::Oid::INVALID,
+        database: change
+            .event()
+            .ok()
+            .and_then(|event| event.database())
+            .unwrap_or(redostream_protocol::Oid::INVALID),
         commit_time_us: 0,
         origin: None,
         gid: None,

@@ -24,7 +24,7 @@ mod worker;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam::deque::Injector;
@@ -140,33 +140,48 @@ pub struct Counters {
     pub spilled_bytes: AtomicU64,
     /// What keeps the pipeline from going on, or C from being reached, in words.
     pub waits_for: Mutex<Option<String>>,
-    /// Nanoseconds for which workers waited for WAL.
-    pub wal_wait_ns: AtomicU64,
-    /// Nanoseconds for which workers waited for other workers.
-    pub work_wait_ns: AtomicU64,
+    /// Nanoseconds waited, by stage: source for WAL, framing for room in the stages behind it, gate
+    /// and assembly for their turn (what waited was there, what comes before it was not), decoding
+    /// for a worker.
+    pub waiting_ns: [AtomicU64; 5],
     /// The catalogs as they are now, for whoever asks.
     pub catalog: CurrentCatalog,
     /// Nanoseconds spent, by stage: source, framing, gate, decoding, assembly with output.
     pub busy_ns: [AtomicU64; 5],
 }
 
-/// Names of the stages of [`Counters::busy_ns`].
+/// Names of the stages of [`Counters::busy_ns`] and [`Counters::waiting_ns`].
 pub const STAGES: [&str; 5] = ["source", "framing", "gate", "decoding", "assembly"];
 
 /// How a pipeline is told to stop.
 #[derive(Clone, Debug, Default)]
-pub struct StopToken(Arc<AtomicBool>);
+pub struct StopToken(Arc<AtomicU8>);
+
+const FINISHING: u8 = 1;
+const STOPPED: u8 = 2;
 
 impl StopToken {
     /// Asks the pipeline to stop soon.
     pub fn stop(&self) {
-        self.0.store(true, Ordering::Release);
+        self.0.fetch_max(STOPPED, Ordering::AcqRel);
     }
 
-    /// Whether it was asked.
+    /// Asks the pipeline to read no more, to take everything through that has been read, and to
+    /// end with a restart point behind it.
+    pub fn finish(&self) {
+        self.0.fetch_max(FINISHING, Ordering::AcqRel);
+    }
+
+    /// Whether it was asked to stop.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.0.load(Ordering::Acquire) == STOPPED
+    }
+
+    /// Whether it was asked to end, one way or the other.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        self.0.load(Ordering::Acquire) >= FINISHING
     }
 }
 
@@ -192,7 +207,6 @@ pub fn run(
     let planner = Planner::new(gate.expected(), options.end, options.chunk_bytes);
     let shared = Shared {
         source,
-        closed: source.available(gate.expected()).is_ok_and(|at| at.closed),
         rules,
         window: (CHUNKS_PER_DECODER * workers) as u64,
         end: options.end,
@@ -246,8 +260,6 @@ pub fn run(
 /// What the workers share.
 struct Shared<'a> {
     source: &'a dyn Source,
-    /// Whether the source's end, and so its history, is final.
-    closed: bool,
     rules: FramingRules,
     window: u64,
     end: Lsn,
@@ -312,6 +324,7 @@ struct Framed {
     generation: u64,
     /// The chunk, or why it could not be read.
     chunk: Result<FramedChunk, EngineError>,
+    since: Instant,
 }
 
 /// A part on its way through decoding.
@@ -322,6 +335,8 @@ struct PartWork {
     last: bool,
     ready: Option<Lsn>,
     controls: Mutex<Vec<Control>>,
+    /// The gate's own events.
+    own: Mutex<TaskOutput>,
     outputs: Mutex<Vec<(usize, TaskOutput)>>,
     left: AtomicU64,
 }
@@ -330,12 +345,14 @@ struct Decoded {
     part: Part,
     last: bool,
     ready: Option<Lsn>,
+    since: Instant,
 }
 
 /// Decode one partition of one part.
 struct Task {
     work: Arc<PartWork>,
     partition: usize,
+    since: Instant,
 }
 
 impl<'a> Shared<'a> {
@@ -376,6 +393,7 @@ impl<'a> Shared<'a> {
     fn recycle(&self, chunk: Arc<FramedChunk>) {
         if let Some(chunk) = Arc::into_inner(chunk)
             && chunk.bytes.capacity() <= POOLED_BUFFER_BYTES_MAX
+            && chunk.side.capacity() <= POOLED_BUFFER_BYTES_MAX
         {
             // A full stock frees them.
             let _ = self.chunks.push(chunk.into_buffers());
@@ -385,5 +403,10 @@ impl<'a> Shared<'a> {
     fn busy(&self, stage: usize, since: Instant) {
         let spent = since.elapsed().as_nanos() as u64;
         self.counters.busy_ns[stage].fetch_add(spent, Ordering::Relaxed);
+    }
+
+    fn waited(&self, stage: usize, since: Instant) {
+        let spent = since.elapsed().as_nanos() as u64;
+        self.counters.waiting_ns[stage].fetch_add(spent, Ordering::Relaxed);
     }
 }

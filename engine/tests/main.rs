@@ -9,3 +9,5 @@
 
 mod bootstrap;
 mod flips;
+mod switching;
+mod timelines;

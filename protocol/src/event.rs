@@ -19,7 +19,7 @@
 //!   update    old tuple if flags say so, then new tuple
 //!   delete    old tuple if flags say so
 //!   truncate  count x u32 RelationVersion
-//!   message   u32 prefix length, prefix, content
+//!   message   u32 database OID if flags say so, u32 prefix length, prefix, content
 //!   sequence  i64 last value, u8 is_called
 //!   ddl       postcard of the DDL event
 //!   begin     postcard of the TransactionHeader; xid is the top-level one
@@ -41,7 +41,7 @@
 //! `typlen` bytes little-endian, varlena types their payload, C strings no NUL.
 
 use crate::cursor::{Cursor, ShortInput};
-use crate::ids::{Lsn, Xid};
+use crate::ids::{DatabaseOid, Lsn, Oid, Xid};
 use crate::schema::RelationVersion;
 
 /// Bytes of the fixed part of an event.
@@ -148,6 +148,8 @@ pub mod flags {
     pub const RESTART_IDENTITY: u8 = 0x20;
     /// Message, sequence: part of a transaction.
     pub const TRANSACTIONAL: u8 = 0x40;
+    /// Message: the payload begins with the OID of its database. Set where no transaction says it.
+    pub const DATABASE: u8 = 0x80;
 }
 
 /// The fixed part of an event.
@@ -239,6 +241,15 @@ impl<'a> Event<'a> {
             header,
             payload: cursor.take(body, "event payload")?,
         })
+    }
+
+    /// The database that a message outside of transactions was written in.
+    #[must_use]
+    pub fn database(&self) -> Option<DatabaseOid> {
+        let given =
+            self.header.kind == EventKind::Message && self.header.flags & flags::DATABASE != 0;
+        let oid = self.payload.first_chunk().filter(|_| given)?;
+        Some(Oid(u32::from_le_bytes(*oid)))
     }
 
     /// Whether the payload begins with an old tuple.

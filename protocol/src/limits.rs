@@ -5,6 +5,12 @@ pub const TYPE_NESTING_MAX: usize = 64;
 /// Relation versions that a renderer keeps compiled before it starts afresh.
 pub const RELATIONS_COMPILED_MAX: usize = 16_384;
 
+/// Values of so many bytes may be written piece by piece instead of with their line.
+pub(crate) const LARGE_VALUE_BYTES: usize = 1024 * 1024;
+/// An event smaller than this has no large value, whatever its compression has done: matches of
+/// both methods are less than three hundred times their bytes.
+pub(crate) const LARGE_EVENT_BYTES: u32 = 2048;
+
 /// The longest text of a value: the server fails beyond.
 // pg: utils/memutils.h MaxAllocSize [14-18]
 pub(crate) const TEXT_BYTES_MAX: usize = 0x3FFF_FFFF;

@@ -1,8 +1,10 @@
 //! `redostream-server check`: what is wrong before anything is started, and how to mend it.
 
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use redostream_engine::catalog::bootstrap::{DataDirectory, Finding, Severity, findings};
+use redostream_protocol::Lsn;
 
 use crate::cli::{CheckArguments, Shape};
 use crate::exit::Failure;
@@ -28,6 +30,9 @@ pub(crate) fn run(arguments: &CheckArguments) -> Result<(), Failure> {
         ));
     }
     state(arguments, &mut found);
+    if let Some(directory) = &directory {
+        wal_of_state(arguments, directory, &mut found);
+    }
     match arguments.format {
         Shape::Json => {
             let text = serde_json::to_string(&found);
@@ -222,4 +227,54 @@ fn state(arguments: &CheckArguments, found: &mut Vec<Finding>) {
         let what = format!("{} cannot be written to: {error}", state.display());
         found.push(finding("state", Severity::Error, what, remedy));
     }
+}
+
+/// Whether the WAL is at hand from which the last restart point goes on.
+fn wal_of_state(arguments: &CheckArguments, directory: &DataDirectory, found: &mut Vec<Finding>) {
+    let Some(state) = &arguments.state else {
+        return;
+    };
+    let names = |directory: &Path| {
+        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        names.collect::<Vec<String>>()
+    };
+    let points = names(state);
+    let points = points.iter().filter_map(|name| {
+        let hex = name
+            .strip_prefix("restart-")
+            .filter(|hex| hex.len() == 16)?;
+        u64::from_str_radix(hex, 16).ok()
+    });
+    let segment_bytes = u64::from(directory.control().segment_bytes);
+    let (Some(lsn), Some(of_id)) = (points.max(), (1_u64 << 32).checked_div(segment_bytes)) else {
+        return;
+    };
+    let number = lsn / segment_bytes;
+    // Of whichever timeline.
+    let ending = format!("{:08X}{:08X}", number / of_id, number % of_id);
+    let mut places = vec![directory.root().join("pg_wal")];
+    places.extend(arguments.archive.iter().cloned());
+    let is_it = |name: &String| name.len() == 24 && name.ends_with(&ending);
+    if places.iter().any(|place| names(place).iter().any(is_it)) {
+        return;
+    }
+    let places: Vec<String> = places
+        .iter()
+        .map(|place| place.display().to_string())
+        .collect();
+    let what = format!(
+        "the last restart point in {} goes on from {}, and its WAL segment (..{ending}) is not in {}",
+        state.display(),
+        Lsn(lsn),
+        places.join(" or ")
+    );
+    let (severity, remedy) = match arguments.restore_command {
+        Some(_) => (Severity::Note, "the restore command has to fetch it"),
+        None => (
+            Severity::Error,
+            "give the archive that has it, or begin with an empty state directory, which loses the place of every subscriber",
+        ),
+    };
+    found.push(finding("wal-missing", severity, what, remedy));
 }

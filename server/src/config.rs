@@ -55,6 +55,11 @@ pub(crate) fn parse(argv: Vec<OsString>) -> Result<Cli, Failure> {
     Ok(cli)
 }
 
+/// The `[[token]]` sections of a configuration file as it is now.
+pub(crate) fn tokens_of(path: &Path) -> Result<Vec<TokenEntry>, Failure> {
+    File::read(path).map(|file| file.tokens)
+}
+
 /// Where the command stands, and the file that is named after it.
 fn named(argv: &[OsString]) -> Option<(usize, PathBuf)> {
     let is_command = |word: &OsString| COMMANDS.iter().any(|name| word == name);

@@ -17,6 +17,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
+use crate::access::Shared;
 use crate::session::limits::{
     CONTROL_HEADERS_BYTES_MAX, CONTROL_KEEPALIVE, CONTROL_QUEUE_MAX, CONTROL_REQUEST_BYTES_MAX,
     CONTROL_REQUESTS_MAX, READY_WAIT,
@@ -47,7 +48,7 @@ pub(crate) fn serve(
         .http2_keepalive_timeout(Some(CONTROL_KEEPALIVE))
         .max_concurrent_streams(Some(CONTROL_REQUESTS_MAX))
         .http2_max_header_list_size(Some(CONTROL_HEADERS_BYTES_MAX));
-    let tls = registry.options.control_tls.clone().map(TlsAcceptor::from);
+    let tls = registry.options.control_tls.clone();
     let open = registry.options.authorise.is_none();
     let service = ControlService {
         registry: Arc::clone(&registry),
@@ -99,7 +100,7 @@ pub(crate) fn serve(
 /// Takes connections until the receiver is gone.
 fn accept(
     listener: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Shared<rustls::ServerConfig>>,
 ) -> mpsc::Receiver<std::io::Result<Accepted>> {
     let (sender, accepted) = mpsc::channel(CONTROL_QUEUE_MAX);
     tokio::spawn(async move {
@@ -109,7 +110,9 @@ fn accept(
                 stream = door.next() => stream,
                 () = sender.closed() => return,
             };
-            let (tls, sender) = (tls.clone(), sender.clone());
+            // As it is now: certificates may have been read anew.
+            let tls = tls.as_ref().map(|tls| TlsAcceptor::from(tls.get()));
+            let sender = sender.clone();
             tokio::spawn(async move {
                 let peer = stream.guard().peer();
                 match Accepted::greet(stream, tls.as_ref()).await {

@@ -150,10 +150,11 @@ fn progress(page: &mut Page, live: &Live, registry: &Registry) {
         page.one(name, "gauge", help, lsn.0);
     }
     let places = registry.places();
-    if let Some(least) = places.iter().map(|(_, lsn)| *lsn).min() {
-        let help = "What every named subscriber has acknowledged.";
-        page.one("acknowledged_lsn", "gauge", help, least.0);
-    }
+    let least = places.iter().map(|(_, lsn)| *lsn).min();
+    // Without any, nothing is left to acknowledge.
+    let least = least.unwrap_or(reached.released);
+    let help = "What every named subscriber has acknowledged.";
+    page.one("acknowledged_lsn", "gauge", help, least.0);
     let help = "WAL of the source that is not released.";
     page.one("lag_bytes", "gauge", help, reached.lag_bytes());
     let lag = live.gauges.lag(reached.released, Instant::now());
@@ -225,13 +226,12 @@ fn stages(page: &mut Page, live: &Live) {
         "session",
         seconds(session),
     );
-    let help = "Time spent waiting for work: for WAL, for the stages behind, for blocks.";
+    let help = "Time waited: source for WAL, framing for room behind it, gate and assembly for their \
+                turn, decoding for a thread, feed never, session for blocks.";
     page.head("stage_waiting_seconds_total", "counter", help);
-    for (stage, waiting) in [
-        ("source", seconds(&counters.wal_wait_ns)),
-        ("decoding", seconds(&counters.work_wait_ns)),
-        ("session", seconds(idle)),
-    ] {
+    let waiting = counters.waiting_ns.iter().map(seconds);
+    let waiting = STAGES.iter().copied().zip(waiting);
+    for (stage, waiting) in waiting.chain([("feed", 0.0), ("session", seconds(idle))]) {
         page.labelled("stage_waiting_seconds_total", "stage", stage, waiting);
     }
 }

@@ -13,7 +13,7 @@ use redostream_protocol::cursor::Cursor;
 use redostream_protocol::ddl::{DdlEvent, ObjectShape};
 use redostream_protocol::event::{Event, EventKind, TransactionHeader, flags};
 use redostream_protocol::render::{
-    Json, JsonOptions, Relations, SessionSettings, TestDecoding, TestDecodingOptions,
+    Json, JsonOptions, Relations, SessionSettings, TestDecoding, TestDecodingOptions, write_around,
 };
 use redostream_protocol::schema::{Database, Name, Relation, RelationVersion};
 use redostream_protocol::value::ClientEncoding;
@@ -195,14 +195,15 @@ impl<W: Write> Printer<W> {
             if event.header.kind == EventKind::Undecodable {
                 return Err(self.undecodable(&event));
             }
+            let mut large = Vec::new();
             match &mut self.renderer {
                 Renderer::TestDecoding(renderer) => {
                     if is_standalone(&event) {
                         // Its database says what encoding its text has.
                         renderer.set_transaction(&standalone_header(&event, block));
                     }
-                    renderer
-                        .event(&event, &self.known, &mut self.buffer)
+                    large = renderer
+                        .event_around(&event, &self.known, &mut self.buffer)
                         .map_err(output)?;
                     for undecoded in renderer.take_undecoded() {
                         let name = undecoded.data_type.to_string();
@@ -215,13 +216,17 @@ impl<W: Write> Printer<W> {
                     if is_standalone(&event) {
                         renderer.set_transaction(&standalone_header(&event, block));
                     }
-                    renderer
-                        .event(&event, &self.known, &mut self.buffer)
+                    large = renderer
+                        .event_around(&event, &self.known, &mut self.buffer)
                         .map_err(output)?;
                 }
                 Renderer::None => {}
             }
-            if self.buffer.len() >= OUTPUT_BYTES {
+            if !large.is_empty() {
+                let write = |text: &[u8]| self.out.write_all(text).map_err(output);
+                write_around(&self.buffer, large, event.payload, write)?;
+                self.buffer.clear();
+            } else if self.buffer.len() >= OUTPUT_BYTES {
                 self.flush()?;
             }
         }
@@ -260,10 +265,7 @@ fn is_standalone(event: &Event<'_>) -> bool {
 }
 
 fn standalone_header(event: &Event<'_>, block: &Block) -> TransactionHeader {
-    let database = match &block.databases[..] {
-        [one] => *one,
-        _ => Oid::INVALID,
-    };
+    let database = event.database().unwrap_or(Oid::INVALID);
     let Position { timeline, .. } = block.first;
     TransactionHeader {
         timeline,

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use redostream_protocol::wire::{Fault, FaultCode};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -19,6 +20,10 @@ use crate::start::{Started, start};
 use crate::upkeep::Upkeep;
 use crate::upstream::{Connection, Conninfo, Purpose, UpstreamError};
 
+/// How long decoding gets to end with a restart point.
+const FINISH_MAX: Duration = Duration::from_secs(20);
+/// How long subscribers get to take what comes before an error, and to hear of it.
+const LAST_WORDS: Duration = Duration::from_secs(10);
 /// How long clients get to take their last frames.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -59,8 +64,9 @@ fn runtime(error: impl ToString) -> Failure {
 }
 
 async fn serve(arguments: &ServeArguments) -> Result<(), Failure> {
-    let access = Access::new(
+    let (access, reload) = Access::new(
         &arguments.access,
+        arguments.config.clone(),
         &[arguments.listen, arguments.data_address()],
     )?;
     let _lock = lock_state(&arguments.state)?;
@@ -73,6 +79,7 @@ async fn serve(arguments: &ServeArguments) -> Result<(), Failure> {
     };
     let started = start(arguments).await?;
     let listeners = Listeners { control, data };
+    tokio::spawn(reload.run());
     run_live(arguments, started, listeners, metrics, access).await
 }
 
@@ -130,8 +137,20 @@ async fn run_live(
     let announcing = tokio::spawn(announce(live.ready()));
     let result = wait_for_end(pipeline, receiving, &live).await;
     announcing.abort();
+    if let Err(failure) = &result {
+        // What went wrong is told in order, after everything that comes before it; of a log that
+        // is damaged also to those who come for the part before.
+        let open = match failure {
+            Failure::Log(_) => LAST_WORDS,
+            _ => Duration::ZERO,
+        };
+        tokio::select! {
+            () = sessions.drain(open, LAST_WORDS) => {}
+            signal = signalled() => tracing::info!(signal, "stopping"),
+        }
+    }
     sessions.stop(FAREWELL).await;
-    live.stop.stop();
+    live.shut_down();
     // Nobody listens if there is no upstream.
     let _ = shutdown.send(true);
     result
@@ -155,16 +174,28 @@ async fn wait_for_end(
             Err(error) => Err(runtime(error)),
         },
         ended = upstream => {
-            live.stop.stop();
-            match ended {
-                Ok(Ok(())) => Ok(()),
-                Ok(Err(error)) => Err(runtime(error)),
+            let result = match ended {
+                Ok(result) => result.map_err(runtime),
                 Err(error) => Err(runtime(error)),
+            };
+            match &result {
+                Ok(()) => live.shut_down(),
+                Err(error) => {
+                    let message = format!("the server has lost its source: {error}");
+                    live.fail(Fault::new(FaultCode::SourceLost, message));
+                }
             }
+            result
         }
         signal = signalled() => {
             tracing::info!(signal, "stopping");
-            live.stop.stop();
+            live.finish();
+            // What has been read is released, and a restart point written behind it.
+            match tokio::time::timeout(FINISH_MAX, pipeline).await {
+                Ok(Ok(Err(error))) => tracing::warn!(%error, "decoding ended early"),
+                Ok(_) => {}
+                Err(_) => tracing::warn!("decoding does not end; the last restart point stands"),
+            }
             Ok(())
         }
     }

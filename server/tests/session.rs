@@ -17,10 +17,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redostream_protocol::control::{Start, Until, fault_of, v1};
-use redostream_protocol::event::{EventHeader, EventKind, HEADER_BYTES};
+use redostream_protocol::event::{Event, EventHeader, EventKind, HEADER_BYTES};
 use redostream_protocol::schema::RelationVersion;
 use redostream_protocol::wire::{EndReason, FaultCode, Hello};
-use redostream_protocol::{Lsn, Position, Xid};
+use redostream_protocol::{Cursor, Lsn, Position, Xid};
 use redostream_server::session::{
     FileStore, Listeners, SessionOptions, SessionServer, TablePattern,
 };
@@ -28,7 +28,9 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 
 use client::{Control, Over, Subscriber, control, hello, open};
-use stream::{CLUSTER, Change, Fixed, Random, TABLES, Unit, blocks, enlarge, expected, units};
+use stream::{
+    CLUSTER, Change, Fixed, Random, TABLES, Unit, blocks, database_of, enlarge, expected, units,
+};
 
 struct Bench {
     server: SessionServer,
@@ -236,11 +238,9 @@ fn model(asked: &v1::OpenSessionRequest, change: &Change, unit: &Unit) -> Option
     };
     match change.kind {
         EventKind::Message => {
-            // An event of its own does not say where it is from.
-            let here = match &unit.header {
-                Some(header) => in_database(if header.database.0 == 1 { "one" } else { "two" }),
-                None => in_database("one"),
-            };
+            let header = unit.header.as_ref().map(|header| header.database);
+            let database = header.or_else(|| database_of(&change.bytes)).unwrap();
+            let here = in_database(if database.0 == 1 { "one" } else { "two" });
             ((asked.tables.is_empty() || named) && here).then(|| change.bytes.clone())
         }
         EventKind::Truncate => {
@@ -263,8 +263,41 @@ fn model(asked: &v1::OpenSessionRequest, change: &Change, unit: &Unit) -> Option
                 .collect();
             (!kept.is_empty()).then(|| [&header.to_bytes()[..], &payload].concat())
         }
-        _ => table(change.relation).then(|| change.bytes.clone()),
+        _ => table(change.relation).then(|| narrowed(asked, change)),
     }
+}
+
+/// The row with the columns that its lists name, and the key.
+fn narrowed(asked: &v1::OpenSessionRequest, change: &Change) -> Vec<u8> {
+    let (_, schema, table) = TABLES[change.relation as usize - 1];
+    let matches = |list: &&v1::ColumnList| {
+        let pattern = TablePattern::parse(&list.table).unwrap();
+        pattern.matches(schema, table)
+    };
+    let lists: Vec<_> = asked.columns.iter().filter(matches).collect();
+    let wanted = |number: usize| {
+        let name = ["k", "v", "w"][number % 3];
+        let named = |list: &&v1::ColumnList| list.columns.iter().any(|column| column == name);
+        lists.is_empty() || (name == "k" && table != "b") || lists.iter().any(named)
+    };
+    let event = Event::read(&mut Cursor::new(&change.bytes)).unwrap();
+    let mut columns = event.columns();
+    let mut payload = Vec::new();
+    let mut number = 0;
+    while columns.offset() < event.payload.len() {
+        let start = columns.offset();
+        columns.read().unwrap();
+        if wanted(number) {
+            payload.extend_from_slice(&event.payload[start..columns.offset()]);
+        }
+        number += 1;
+    }
+    let header = EventHeader {
+        size: (HEADER_BYTES + payload.len()) as u32,
+        count: (0..3).filter(|number| wanted(*number)).count() as u16,
+        ..event.header
+    };
+    [&header.to_bytes()[..], &payload].concat()
 }
 
 fn any_filter(random: &mut Random, asked: &mut v1::OpenSessionRequest) {
@@ -275,9 +308,14 @@ fn any_filter(random: &mut Random, asked: &mut v1::OpenSessionRequest) {
     asked.tables = pick(&["public.a", "b", "other.*", "*.?"], 4);
     asked.exclude_tables = pick(&["public.b", "o*.c"], 5);
     asked.kinds = pick(&["insert", "update", "delete", "truncate", "message"], 6);
-    // Events of their own stand beside both databases: which one they are of cannot be told.
-    if asked.kinds.iter().all(|kind| kind != "message") && !asked.kinds.is_empty() {
-        asked.databases = pick(&["one", "two"], 3);
+    asked.databases = pick(&["one", "two"], 3);
+    // Not every table is in every database.
+    asked.allow_missing = true;
+    for table in pick(&["public.a", "b", "*.?"], 4) {
+        let columns = pick(&["k", "v", "w"], 2);
+        if !columns.is_empty() {
+            asked.columns.push(v1::ColumnList { table, columns });
+        }
     }
 }
 
@@ -311,7 +349,8 @@ async fn filters_do_as_the_model_does() {
                 &asked.databases,
             ];
             let filter = |change: &Change, unit: &Unit| model(&asked, change, unit);
-            let wanted = match plain.iter().all(|list| list.is_empty()) {
+            let plain = plain.iter().all(|list| list.is_empty()) && asked.columns.is_empty();
+            let wanted = match plain {
                 true => expected(&units, start, Some(until), None),
                 false => expected(&units, start, Some(until), Some(&filter)),
             };
@@ -322,6 +361,39 @@ async fn filters_do_as_the_model_does() {
                 &format!("seed 29, round {round}: {asked:?}"),
             );
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn column_lists_that_name_what_is_not_there_are_refused() {
+    let mut bench = serve(long_stream()).await;
+    for (table, columns, database, refused) in [
+        ("public.nope", &["k"][..], "", Some(FaultCode::NotFound)),
+        ("public.a", &["k", "z"], "", Some(FaultCode::NotFound)),
+        ("*.c", &["z"], "", Some(FaultCode::NotFound)),
+        ("other.c", &["k"], "two", Some(FaultCode::NotFound)),
+        ("public.a", &[], "", Some(FaultCode::BadRequest)),
+        ("public.a", &[""], "", Some(FaultCode::BadRequest)),
+        ("public.", &["k"], "", Some(FaultCode::BadRequest)),
+        ("public.no*", &["k"], "", None),
+        ("*", &["v", "w"], "", None),
+    ] {
+        let mut asked = request("earliest", "0/1", 1);
+        asked.columns.push(v1::ColumnList {
+            table: table.to_owned(),
+            columns: columns.iter().map(|name| (*name).to_owned()).collect(),
+        });
+        asked
+            .databases
+            .extend(Some(database.to_owned()).filter(|name| !name.is_empty()));
+        let opened = open(&mut bench.control, asked.clone()).await;
+        let code = opened.err().map(|fault| fault.code);
+        assert_eq!(code, refused, "{table} {columns:?}");
+        asked.allow_missing = true;
+        let opened = open(&mut bench.control, asked).await;
+        let code = opened.err().map(|fault| fault.code);
+        let malformed = refused.filter(|code| *code == FaultCode::BadRequest);
+        assert_eq!(code, malformed, "{table} {columns:?}, missing allowed");
     }
 }
 

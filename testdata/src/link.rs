@@ -19,7 +19,7 @@ use crate::generator::random::Random;
 /// Bytes that are read at once; a packet.
 const PACKET_BYTES: usize = 16 * 1024;
 /// Bytes that may be under way in one direction of a connection, beside those in the buffers of
-/// the system.
+/// the system, unless told otherwise.
 const UNDER_WAY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long a lost packet takes to be sent again.
 const RETRANSMIT: Duration = Duration::from_millis(200);
@@ -33,6 +33,9 @@ pub struct LinkOptions {
     pub jitter: Duration,
     /// Bytes a second on each connection; 0 for no limit.
     pub bytes_per_second: u64,
+    /// Bytes that may be under way on each connection, as a window of TCP bounds them; 0 for more
+    /// than anybody needs.
+    pub window_bytes: usize,
     /// Of 1,000 packets so many are lost once.
     pub lost_of_1000: usize,
     /// Every so many bytes (drawn up to twice that, over all connections) one bit is flipped; 0 for
@@ -217,7 +220,7 @@ fn join(
         return;
     };
     let delay = options.delay;
-    one_way(client, server, move |_| Some(delay), 0);
+    one_way(client, server, move |_| Some(delay), (0, 0));
     let (trouble, counters) = (Arc::clone(trouble), Arc::clone(counters));
     let bad = move |packet: &mut [u8]| {
         let verdict = trouble
@@ -241,7 +244,8 @@ fn join(
             .fetch_add(packet.len() as u64, Ordering::Relaxed);
         Some(delay + verdict.late)
     };
-    one_way(server_too, client_too, bad, options.bytes_per_second);
+    let bounds = (options.bytes_per_second, options.window_bytes);
+    one_way(server_too, client_too, bad, bounds);
 }
 
 /// Passes packets on; `treat` says how late, or to cut the connection.
@@ -249,8 +253,13 @@ fn one_way(
     mut from: TcpStream,
     to: TcpStream,
     treat: impl Fn(&mut [u8]) -> Option<Duration> + Send + 'static,
-    bytes_per_second: u64,
+    (bytes_per_second, window_bytes): (u64, usize),
 ) {
+    // What has been delivered is acknowledged a delay later: half a window is under way each way.
+    let under_way_max = match window_bytes {
+        0 => UNDER_WAY_BYTES_MAX,
+        bytes => (bytes / 2).max(PACKET_BYTES),
+    };
     let pipe = Pipe::default();
     let writing = Arc::clone(&pipe);
     thread::spawn(move || {
@@ -272,7 +281,7 @@ fn one_way(
             due = due.max(free + late);
             let (state, changed) = &*pipe;
             let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-            while state.bytes > UNDER_WAY_BYTES_MAX && !state.closed {
+            while state.bytes > under_way_max && !state.closed {
                 state = changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
             if state.closed {

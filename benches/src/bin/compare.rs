@@ -42,6 +42,9 @@ struct Arguments {
     /// `startlsn`, `endlsn`. PostgreSQL's decoders are left out.
     #[arg(long, value_name = "DIR")]
     existing: Option<PathBuf>,
+    /// Keeps the logs that are made, for `--existing`.
+    #[arg(long, value_name = "DIR", conflicts_with = "existing")]
+    keep: Option<PathBuf>,
     /// Only the ratios, no plots over threads, chunks and connections.
     #[arg(long)]
     no_plots: bool,
@@ -93,7 +96,11 @@ fn measure_one(
         }
         None => {
             eprintln!("({}) making {}", workload.letter, workload.name);
-            let (log, cluster) = make(workload, arguments.scale, scratch.path())?;
+            let directory = match &arguments.keep {
+                Some(kept) => kept.join(format!("w_{}", workload.letter)),
+                None => scratch.path().to_owned(),
+            };
+            let (log, cluster) = make(workload, arguments.scale, &directory)?;
             (log, (plan.slow_runs > 0).then_some(cluster))
         }
     };

@@ -186,7 +186,8 @@ impl Serving {
             .arg(&log.wal)
             .arg("--state")
             .arg(state.path().join("state"))
-            .args(["--listen", &address, "--buffer", "1MiB"])
+            // The smallest feed: what it still holds would be sent without being decoded.
+            .args(["--listen", &address, "--feed", "1"])
             .args(["--decoders", &plan.decoders.to_string()]);
         let mut process = Background::start(&mut command, state.path())?;
         process.wait_for("ready earliest=")?;

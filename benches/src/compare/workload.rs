@@ -193,6 +193,12 @@ pub fn make(workload: &Workload, scale: f64, directory: &Path) -> Result<(Log, C
     let first = cluster.sql("postgres", "select pg_walfile_name(pg_current_wal_lsn())")?;
     let start = cluster.sql("postgres", "select pg_current_wal_lsn()")?;
     run(&cluster, workload.letter, scale)?;
+    // A unit of its own behind the rest: the newest unit stays in a server's feed whatever its
+    // bound, and would be sent without being decoded anew.
+    cluster.sql(
+        DATABASE,
+        "select pg_logical_emit_message(true, 'bench', 'end')",
+    )?;
     let end = cluster.flushed_lsn()?;
     cluster.stop(Stop::Fast)?;
     for entry in fs::read_dir(cluster.data().join("pg_wal"))? {

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use redostream_client::blocking;
 use redostream_client::protocol::control::{From, Start};
 use redostream_client::protocol::wire::{Fault, FaultCode};
 use redostream_client::protocol::{Lsn, Position, TimelineId};
@@ -263,4 +264,37 @@ async fn large_transactions_are_streamed() {
     }
     assert_eq!(rows as u64, script.transactions * script.rows);
     assert!(resumed > 0 && units == script.transactions + resumed as u64);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_blocking_wrapper_does_the_same() {
+    let script = Script::default();
+    let server = Server::start(script.clone()).await;
+    let mut options = Options::new([&*server.address]);
+    options.name = Some("blocking".to_owned());
+    options.reconnect = false;
+    options.transaction_bytes_max = 80;
+    let read = move || {
+        let mut subscription = blocking::Subscription::open(options).unwrap();
+        let (mut rows, mut large) = (0, 0);
+        while let Some(unit) = subscription.next_unit().unwrap() {
+            match unit {
+                blocking::Unit::Whole(whole) => rows += whole.events.len(),
+                blocking::Unit::Large(mut unit) => {
+                    large += 1;
+                    rows += unit.by_ref().map(Result::unwrap).count();
+                    let position = unit.position();
+                    unit.acknowledge(position).unwrap();
+                }
+            }
+        }
+        let last = subscription.position().unwrap();
+        assert!(subscription.ended().is_some());
+        subscription.close();
+        (rows as u64, large, last)
+    };
+    let (rows, large, last) = tokio::task::spawn_blocking(read).await.unwrap();
+    assert_eq!(rows, script.transactions * script.rows);
+    assert_eq!(large, script.transactions);
+    server.seen.acknowledgement(last).await;
 }

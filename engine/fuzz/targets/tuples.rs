@@ -8,9 +8,10 @@ use libfuzzer_sys::fuzz_target;
 use redostream_engine::catalog::relation::Target;
 use redostream_engine::catalog::tracked::TrackedFiles;
 use redostream_engine::decoding::task::{TaskOutput, Targets, decode};
-use redostream_engine::framing::chunk::{Framer, FramingRules, Span};
+use redostream_engine::framing::chunk::{ChunkBuffers, FramingRules, Span};
 use redostream_engine::framing::crc::crc32c;
 use redostream_engine::framing::format::WalFormat;
+use redostream_engine::framing::framer::Framer;
 use redostream_fuzz::{Input, target};
 use redostream_protocol::Lsn;
 use redostream_protocol::cursor::Cursor;
@@ -99,7 +100,7 @@ fuzz_target!(|data: &[u8]| {
         end: base.add(48),
     };
     let tracked = TrackedFiles::default();
-    let mut framer = Framer::new(rules, &tracked, span, bytes, Vec::new());
+    let mut framer = Framer::new(rules, &tracked, span, ChunkBuffers::over(bytes));
     framer.run();
     let chunk = framer.finish();
     let targets = Targets {

@@ -247,6 +247,21 @@ impl CommitLog {
         }
     }
 
+    /// Notes one fate of many, most of which follow each other.
+    pub fn set_all(&mut self, xids: impl IntoIterator<Item = Xid>, status: XidStatus) {
+        let mut xids = xids.into_iter().filter(|xid| xid.is_normal()).peekable();
+        while let Some(first) = xids.next() {
+            self.set(first, status);
+            let number = first.0 / XIDS_PER_PAGE;
+            let Some(page) = self.pages.get_mut(&number) else {
+                continue;
+            };
+            while let Some(xid) = xids.next_if(|xid| xid.0 / XIDS_PER_PAGE == number) {
+                page.set(xid.0 % XIDS_PER_PAGE, status.bits());
+            }
+        }
+    }
+
     /// Replays a record of the commit log's resource manager. `info` is the record's upper bits.
     // pg: access/clog.h xl_clog_truncate [14-18]: the page number has 8 bytes from 17 on
     pub fn replay(&mut self, info: u8, main: &[u8]) -> Result<(), CommitLogError> {
@@ -344,6 +359,31 @@ mod tests {
         assert_eq!(log.get(Xid::INVALID), XidStatus::Aborted);
         assert_eq!(log.get(Xid(700)), XidStatus::InProgress);
         assert_eq!(log.get(Xid(u32::MAX)), XidStatus::InProgress);
+    }
+
+    #[test]
+    fn many_at_once_are_as_one_after_the_other() {
+        let (mut one, mut many) = (CommitLog::default(), CommitLog::default());
+        let page = XIDS_PER_PAGE;
+        let xids = [
+            0,
+            700,
+            701,
+            page - 1,
+            page,
+            3 * page,
+            5,
+            page + 1,
+            u32::MAX,
+            3,
+        ]
+        .map(Xid);
+        for xid in xids {
+            one.set(xid, XidStatus::Aborted);
+        }
+        many.set_all(xids, XidStatus::Aborted);
+        assert_eq!(many, one);
+        assert_eq!(many.get(Xid(5)), XidStatus::Aborted);
     }
 
     #[test]

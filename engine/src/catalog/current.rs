@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
-use redostream_protocol::DatabaseOid;
 use redostream_protocol::schema::Database;
+use redostream_protocol::{DatabaseOid, Oid};
 
 use super::layout::oid;
 use super::resolve::database_of;
+use super::view::View;
 use super::{CatalogError, CatalogSnapshot};
 
 /// Where a copy of the catalogs is asked for and given out.
@@ -90,4 +91,41 @@ impl CatalogSnapshot {
         }
         Ok(false)
     }
+
+    /// The columns of each committed table of a database whose schema and name `matches`.
+    pub fn columns_of(
+        &self,
+        database: DatabaseOid,
+        matches: &dyn Fn(&str, &str) -> bool,
+    ) -> Result<Vec<Vec<String>>, CatalogError> {
+        let view = self.view(database);
+        let mut tables = Vec::new();
+        for row in view.scan(oid::CLASS)? {
+            // pg: catalog/pg_class.h RELKIND_RELATION, RELKIND_MATVIEW, RELKIND_PARTITIONED_TABLE
+            // [14-18]
+            if !matches!(row.byte("relkind")?, b'r' | b'm' | b'p') {
+                continue;
+            }
+            let Some(namespace) = view.row_of(oid::NAMESPACE, "oid", row.oid("relnamespace")?)?
+            else {
+                continue;
+            };
+            let (schema, name) = (namespace.name("nspname")?, row.name("relname")?);
+            if matches(&schema.lossy(), &name.lossy()) {
+                tables.push(column_names(&view, row.oid("oid")?)?);
+            }
+        }
+        Ok(tables)
+    }
+}
+
+/// The names of a table's columns.
+fn column_names(view: &View<'_>, table: Oid) -> Result<Vec<String>, CatalogError> {
+    let mut names = Vec::new();
+    for row in view.rows(oid::ATTRIBUTE, "attrelid", table.0)? {
+        if row.i16("attnum")? > 0 && !row.flag("attisdropped")? {
+            names.push(row.name("attname")?.lossy().into_owned());
+        }
+    }
+    Ok(names)
 }

@@ -211,9 +211,7 @@ impl Catalog {
     ) -> Result<bool, CatalogError> {
         let log = Arc::make_mut(&mut self.store.commit_log);
         log.set(top, XidStatus::Committed);
-        for sub in &end.subxacts {
-            log.set(*sub, XidStatus::Committed);
-        }
+        log.set_all(end.subxacts.iter().copied(), XidStatus::Committed);
         self.drop_files(end);
         self.ddl.ended(top);
         let known = self.store.writers.remove(&top);
@@ -245,9 +243,7 @@ impl Catalog {
     ) -> Result<bool, CatalogError> {
         let log = Arc::make_mut(&mut self.store.commit_log);
         log.set(xid, XidStatus::Aborted);
-        for sub in &end.subxacts {
-            log.set(*sub, XidStatus::Aborted);
-        }
+        log.set_all(end.subxacts.iter().copied(), XidStatus::Aborted);
         self.drop_files(end);
         let top = transactions.top_of(xid);
         self.snapshot = None;
@@ -272,6 +268,9 @@ impl Catalog {
             return;
         }
         self.ddl.assigned(sub, top);
+        if self.store.writers.is_empty() {
+            return;
+        }
         if let Some(writer) = self.store.writers.remove(&sub) {
             self.snapshot = None;
             self.cache.aborted(sub);

@@ -91,11 +91,10 @@ impl Describer<'_, '_> {
         }
     }
 
-    /// The name of a schema.
+    /// The name of a schema; empty for one that is not there.
     pub(crate) fn schema(&mut self, oid: Oid) -> Result<Name, CatalogError> {
         self.depend(ObjectKind::Schema, oid);
-        let row = self.view.object("schema", oid::NAMESPACE, oid)?;
-        row.name("nspname")
+        self.view.schema_name(oid)
     }
 
     /// A type, and whether its text needs the catalog.
@@ -148,7 +147,9 @@ impl Describer<'_, '_> {
 
     fn build(&mut self, oid: Oid, depth: usize) -> Result<(Arc<TypeDesc>, bool), CatalogError> {
         self.depend(ObjectKind::Type, oid);
-        let row = self.view.object("type", oid::TYPE, oid)?;
+        let Some(row) = self.view.row_of(oid::TYPE, "oid", oid)? else {
+            return Ok((Arc::new(gone(oid)), false));
+        };
         let namespace = row.oid("typnamespace")?;
         let schema = self.schema(namespace)?;
         let name = row.name("typname")?;
@@ -204,10 +205,11 @@ impl Describer<'_, '_> {
             }
             _ if is_array && row.oid("typoutput")? == ARRAY_OUT => {
                 let (desc, needs) = self.describe(element, below)?;
-                let of_element = self.view.object("type", oid::TYPE, element)?;
+                let of_element = self.view.row_of(oid::TYPE, "oid", element)?;
+                let delimiter = of_element.map_or(Ok(b','), |row| row.byte("typdelim"))?;
                 let shape = TypeShape::Array {
                     element: desc,
-                    delimiter: of_element.byte("typdelim")?,
+                    delimiter,
                 };
                 (shape, needs)
             }
@@ -283,7 +285,9 @@ impl Describer<'_, '_> {
 
     fn output_function(&mut self, oid: Oid) -> Result<OutputFunction, CatalogError> {
         self.depend(ObjectKind::Function, oid);
-        let row = self.view.object("function", oid::PROC, oid)?;
+        let Some(row) = self.view.row_of(oid::PROC, "oid", oid)? else {
+            return Ok(UNKNOWN_OUTPUT);
+        };
         let text = |column| -> Result<String, CatalogError> {
             let value = row.value(column)?.unwrap_or_default();
             Ok(String::from_utf8_lossy(&value).into_owned())
@@ -292,6 +296,30 @@ impl Describer<'_, '_> {
             symbol: text("prosrc")?,
             library: text("probin")?,
         })
+    }
+}
+
+/// What is printed for a type that is not there.
+// pg: utils/adt/format_type.c format_type_extended [14-18]
+const GONE: &str = "???";
+
+/// An output function that nobody knows: values are given as their bytes.
+const UNKNOWN_OUTPUT: OutputFunction = OutputFunction {
+    symbol: String::new(),
+    library: String::new(),
+};
+
+/// A type that a column names and that is not there. Sessions that create and drop at the same time
+/// can leave that behind; it must not stop those who have nothing to do with the table.
+fn gone(oid: Oid) -> TypeDesc {
+    TypeDesc {
+        oid,
+        schema: Name::default(),
+        name: Name::from(GONE),
+        formatted: Name::from(GONE),
+        length: -1,
+        align: b'i',
+        shape: TypeShape::Base(UNKNOWN_OUTPUT),
     }
 }
 
@@ -309,7 +337,8 @@ pub(crate) fn format_type(
         return Name::from(*text);
     }
     let mut out = Vec::new();
-    if namespace != PG_CATALOG {
+    // A schema that is gone has no name.
+    if namespace != PG_CATALOG && !schema.as_bytes().is_empty() {
         push_identifier(&mut out, schema.as_bytes(), major);
         out.push(b'.');
     }
@@ -317,14 +346,14 @@ pub(crate) fn format_type(
     Name(out)
 }
 
-/// As above for any type by its OID; `???` for one that is not there.
+/// As above for any type by its OID, also for one that is not there.
 pub(crate) fn format_type_of(
     view: &View<'_>,
     oid: Oid,
     depth: usize,
 ) -> Result<Name, CatalogError> {
     let Some(row) = view.row_of(oid::TYPE, "oid", oid)? else {
-        return Ok(Name::from("???"));
+        return Ok(Name::from(GONE));
     };
     let element = row.oid("typelem")?;
     let is_array = element.is_valid()
@@ -343,8 +372,7 @@ pub(crate) fn format_type_of(
     let schema = if namespace == PG_CATALOG {
         Name::default()
     } else {
-        view.object("schema", oid::NAMESPACE, namespace)?
-            .name("nspname")?
+        view.schema_name(namespace)?
     };
     let name = row.name("typname")?;
     Ok(format_type(

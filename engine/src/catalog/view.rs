@@ -87,6 +87,17 @@ impl<'a> View<'a> {
         })
     }
 
+    /// The name of a schema; empty for one that is not there. Sessions that create and drop at the
+    /// same time can leave an object whose schema is gone, and the server then gives the object's
+    /// name alone.
+    // pg: utils/cache/lsyscache.c get_namespace_name [14-18]
+    pub(crate) fn schema_name(&self, oid: Oid) -> Result<Name, CatalogError> {
+        match self.row_of(oid::NAMESPACE, "oid", oid)? {
+            Some(row) => row.name("nspname"),
+            None => Ok(Name::default()),
+        }
+    }
+
     /// Every visible row of a catalog.
     pub(crate) fn scan(&self, catalog: Oid) -> Result<Vec<Row<'a>>, CatalogError> {
         let layout = self.layout(catalog)?;

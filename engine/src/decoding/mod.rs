@@ -8,6 +8,7 @@ pub mod heap;
 pub mod merge;
 mod names;
 pub mod ordered;
+mod plain;
 mod row_bytes;
 pub mod task;
 #[cfg(test)]

@@ -3,18 +3,21 @@
 //!
 //! The result is what [`super::merge`] makes of several partitions' outputs.
 
+use bytes::Bytes;
 use redostream_protocol::Xid;
 use redostream_protocol::schema::RelationVersion;
 use rustc_hash::FxHashSet;
 
-use super::DecodeError;
 use super::merge::{FEW_RELATIONS, Merged, Tops, set_sum};
 use super::task::{Targets, Written, write_record};
+use super::{DecodeError, plain};
 use crate::arena::Arenas;
 use crate::assembly::part::{Run, Segment};
+use crate::catalog::relation::Target;
 use crate::framing::chunk::FramedChunk;
 use crate::framing::format::WalFormat;
-use crate::framing::partition::RowEntry;
+use crate::framing::partition::{RowEntry, RowKind};
+use crate::limits::ARENA_REGION_BYTES;
 
 /// Buffers that a decoder uses again and again.
 #[derive(Debug, Default)]
@@ -54,7 +57,8 @@ pub fn decode_ordered(
         let mut writer = RunWriter::new(&mut merged, &mut scratch.relations, at);
         let range = scratch.starts[run] as usize..scratch.starts[run + 1] as usize;
         let order = &scratch.order[range];
-        for index in order {
+        let mut rest = order;
+        while let Some((index, after)) = rest.split_first() {
             let entry = &entries[*index as usize];
             let (target, names) = if !is_plain {
                 (targets.of(entry), targets.names(entry))
@@ -64,14 +68,26 @@ pub fn decode_ordered(
                 last = (entry.file, targets.of(entry));
                 (last.1, None)
             };
+            let group = entry.group;
+            let arena = &mut scratch.arena;
+            if let (RowKind::Insert, Some(Target::Table(layout)), None) =
+                (entry.kind, target, names)
+            {
+                let stretch = plain::inserts(chunk, entries, rest, layout, format, arena);
+                if stretch.rows > 0 {
+                    rest = &rest[stretch.rows as usize..];
+                    let written = stretch.written(layout.relation.version);
+                    writer.add(entry, chunk.groups[usize::from(group)].xid, &written);
+                    continue;
+                }
+            }
+            rest = after;
             let Some(target) = target else {
                 continue;
             };
-            let arena = &mut scratch.arena;
             let written = write_record(chunk, entry, target, names, format, arena)?;
             if written.bytes > 0 {
-                let group = &chunk.groups[usize::from(entry.group)];
-                writer.add(entry, group.xid, &written);
+                writer.add(entry, chunk.groups[usize::from(group)].xid, &written);
             }
         }
         if let Some(first) = writer.first {
@@ -81,11 +97,20 @@ pub fn decode_ordered(
         }
     }
     merged.order_runs(&numbers);
-    merged.arena = arenas.store(&scratch.arena);
+    merged.arena = scratch.stored(arenas);
     Ok(merged)
 }
 
 impl Scratch {
+    /// What was decoded, shared by reference. What no region has room for is one large row: its
+    /// buffer is handed over rather than copied, so that the row is not in memory once more.
+    fn stored(&mut self, arenas: &Arenas) -> Bytes {
+        if self.arena.len() > ARENA_REGION_BYTES {
+            return Bytes::from(std::mem::take(&mut self.arena));
+        }
+        arenas.store(&self.arena)
+    }
+
     /// Sorts entries by transaction, keeping log order within each; gives the number of
     /// transactions.
     fn sort(&mut self, entries: &[RowEntry], tops: &Tops) -> usize {

@@ -12,6 +12,8 @@
 
 use redostream_protocol::event::{TAG_INLINE_MAX, TAG_LONG, TAG_NULL};
 
+use crate::catalog::relation::Attribute;
+
 /// Bytes that a column takes besides its value, at most.
 const COLUMN_BYTES: usize = 10;
 
@@ -34,6 +36,44 @@ impl<'a> RowBytes<'a> {
             next: room.start.cast(),
             end: room.end.cast(),
             arena,
+        }
+    }
+
+    /// The same behind a header of `HEADER` bytes, which comes last.
+    #[inline(always)]
+    pub(super) fn with_header<const HEADER: usize>(
+        arena: &'a mut Vec<u8>,
+        columns: usize,
+        bytes: usize,
+    ) -> Self {
+        arena.reserve(HEADER + COLUMN_BYTES * columns + bytes);
+        let room = arena.spare_capacity_mut().as_mut_ptr_range();
+        let start: *mut u8 = room.start.cast();
+        RowBytes {
+            // SAFETY: room for the header was made.
+            next: unsafe { start.add(HEADER) },
+            end: room.end.cast(),
+            arena,
+        }
+    }
+
+    /// Bytes written behind the arena's end, with the header's.
+    #[inline(always)]
+    pub(super) fn written(&self) -> usize {
+        self.next.addr() - self.arena.as_ptr().addr() - self.arena.len()
+    }
+
+    /// Writes the header that room was left for, and takes all into the arena.
+    #[inline(always)]
+    pub(super) fn settle_with_header<const HEADER: usize>(self, header: &[u8; HEADER]) {
+        let (start, written) = (self.arena.len(), self.written());
+        assert!(written >= HEADER, "room was left for the header");
+        // SAFETY: `HEADER` bytes behind the arena's end lie within the room that was made, and
+        // every byte behind them up to `next` was written.
+        unsafe {
+            let at = self.arena.as_mut_ptr().add(start);
+            at.cast::<[u8; HEADER]>().write_unaligned(*header);
+            self.arena.set_len(start + written);
         }
     }
 
@@ -94,6 +134,81 @@ impl<'a> RowBytes<'a> {
         }
     }
 
+    /// Writes columns as long as they are plain: null, of a fixed size, or a varlena with a short
+    /// header. Goes on from an attribute and a place in `values`, and says where it stopped: what
+    /// is there is for the general way to take, or to complain of.
+    ///
+    /// `bitmap` has a bit for each attribute, 1 where there is a value; it is empty if none is null.
+    #[inline(always)]
+    pub(super) fn plain<const NULLS: bool>(
+        &mut self,
+        attributes: &[Attribute],
+        bitmap: &[u8],
+        values: &[u8],
+        (from, mut at): (usize, usize),
+    ) -> (usize, usize) {
+        for (number, attribute) in attributes.iter().enumerate().skip(from) {
+            let live = attribute.column.is_some();
+            if NULLS && bitmap[number / 8] & (1 << (number % 8)) == 0 {
+                if live {
+                    self.null();
+                }
+                continue;
+            }
+            let end = match attribute.length {
+                4 => self.plain_fixed::<4>(attribute, values, at),
+                -1 => self.plain_varlena(live, values, at),
+                8 => self.plain_fixed::<8>(attribute, values, at),
+                2 => self.plain_fixed::<2>(attribute, values, at),
+                1 => self.plain_fixed::<1>(attribute, values, at),
+                16 => self.plain_fixed::<16>(attribute, values, at),
+                _ => None,
+            };
+            let Some(end) = end else {
+                return (number, at);
+            };
+            at = end;
+        }
+        (attributes.len(), at)
+    }
+
+    /// Where a value of a fixed size ends that lies at or behind `at`, written.
+    #[inline(always)]
+    fn plain_fixed<const N: usize>(
+        &mut self,
+        attribute: &Attribute,
+        values: &[u8],
+        at: usize,
+    ) -> Option<usize> {
+        let start = align(at, attribute.align);
+        let value = values.get(start..start + N)?.first_chunk::<N>()?;
+        if attribute.column.is_some() {
+            self.fixed(value);
+        }
+        Some(start + N)
+    }
+
+    /// Where a varlena with a short header ends that lies at `at`, written.
+    // pg: varatt.h VARATT_IS_1B, VARATT_IS_1B_E [14-18]
+    #[inline(always)]
+    fn plain_varlena(&mut self, live: bool, values: &[u8], at: usize) -> Option<usize> {
+        let first = *values.get(at)?;
+        if first & 1 == 0 || first == 1 {
+            return None;
+        }
+        let end = at + usize::from(first >> 1);
+        let value = values.get(at + 1..end)?;
+        if live {
+            let to = self.take(1 + value.len());
+            // SAFETY: 1 + length bytes of room at `to`; `value` lies elsewhere.
+            unsafe {
+                to.write(value.len() as u8);
+                copy_short(value, to.add(1));
+            }
+        }
+        Some(end)
+    }
+
     /// Writes a rarer kind of column at the arena's end.
     #[inline(never)]
     pub(super) fn push(&mut self, push: impl FnOnce(&mut Vec<u8>)) {
@@ -111,6 +226,13 @@ impl<'a> RowBytes<'a> {
         // SAFETY: `next` lies within the capacity, and every byte before it was written.
         unsafe { self.arena.set_len(length) };
     }
+}
+
+/// The next multiple of `alignment`, a power of two.
+#[inline(always)]
+pub(super) const fn align(at: usize, alignment: u8) -> usize {
+    let mask = alignment as usize - 1;
+    (at + mask) & !mask
 }
 
 /// Copies a short value to `to`: by two copies of a fixed size that may overlap.

@@ -13,7 +13,7 @@ use redostream_protocol::event::{
 
 use super::TupleError;
 use super::names::push_named;
-use super::row_bytes::RowBytes;
+use super::row_bytes::{RowBytes, align};
 use super::task::Names;
 use crate::catalog::relation::{Attribute, Layout};
 use crate::framing::page::{u16_at, u32_at};
@@ -130,21 +130,19 @@ fn push_stored(
         external: false,
         out: RowBytes::new(out, count, values.len()),
     };
-    if bitmap.is_empty() {
-        for (number, attribute) in stored.iter().enumerate() {
-            walk.attribute(attribute, number)?;
-        }
-    } else {
-        for (number, attribute) in stored.iter().enumerate() {
-            // The bitmap has a bit for each attribute, 1 where there is a value.
-            if bitmap[number / 8] & (1 << (number % 8)) == 0 {
-                if attribute.column.is_some() {
-                    walk.out.null();
-                }
-                continue;
-            }
-            walk.attribute(attribute, number)?;
-        }
+    let mut number = 0;
+    loop {
+        let from = (number, walk.at);
+        (number, walk.at) = if bitmap.is_empty() {
+            walk.out.plain::<false>(stored, bitmap, values, from)
+        } else {
+            walk.out.plain::<true>(stored, bitmap, values, from)
+        };
+        let Some(attribute) = stored.get(number) else {
+            break;
+        };
+        walk.attribute(attribute, number)?;
+        number += 1;
     }
     walk.out.settle();
     let (at, external) = (walk.at, walk.external);
@@ -178,14 +176,11 @@ struct TupleWalk<'a, 'o> {
 }
 
 impl TupleWalk<'_, '_> {
-    #[inline(always)]
+    /// Any attribute that has a value.
+    #[inline]
     fn attribute(&mut self, attribute: &Attribute, number: usize) -> Result<(), TupleError> {
         match attribute.length {
             -1 => self.varlena(attribute, number),
-            4 => self.fixed::<4>(attribute, number),
-            8 => self.fixed::<8>(attribute, number),
-            2 => self.fixed::<2>(attribute, number),
-            1 => self.fixed::<1>(attribute, number),
             length if length > 0 => {
                 let start = align(self.at, attribute.align);
                 self.take(attribute, number, start, length as usize)
@@ -194,26 +189,8 @@ impl TupleWalk<'_, '_> {
         }
     }
 
-    #[inline(always)]
-    fn fixed<const N: usize>(
-        &mut self,
-        attribute: &Attribute,
-        number: usize,
-    ) -> Result<(), TupleError> {
-        let start = align(self.at, attribute.align);
-        let rest = self.values.get(start..);
-        let value = rest
-            .and_then(<[u8]>::first_chunk::<N>)
-            .ok_or(TupleError::Overrun(number + 1))?;
-        self.at = start + N;
-        if attribute.column.is_some() {
-            self.out.fixed(value);
-        }
-        Ok(())
-    }
-
     /// A value of `length` bytes from `start` on.
-    #[inline(always)]
+    #[inline]
     fn take(
         &mut self,
         attribute: &Attribute,
@@ -244,7 +221,7 @@ impl TupleWalk<'_, '_> {
 
     /// A varlena: short, plain, compressed, or a pointer to TOAST.
     // pg: varatt.h [14-18]; byte order is little-endian
-    #[inline(always)]
+    #[inline]
     fn varlena(&mut self, attribute: &Attribute, number: usize) -> Result<(), TupleError> {
         let first = *self
             .values
@@ -320,11 +297,4 @@ fn read_pointer(bytes: &[u8]) -> Option<ToastPointer> {
         value: u32_at(bytes, 10),
         relation: u32_at(bytes, 14),
     })
-}
-
-/// The next multiple of `alignment`, a power of two.
-#[inline(always)]
-const fn align(at: usize, alignment: u8) -> usize {
-    let mask = alignment as usize - 1;
-    (at + mask) & !mask
 }

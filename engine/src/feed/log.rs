@@ -6,7 +6,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
+use redostream_protocol::schema::RelationVersion;
 use redostream_protocol::{Lsn, Position};
+use rustc_hash::FxHashSet;
 
 use super::block::Block;
 use super::reader::Reader;
@@ -289,6 +291,17 @@ impl<E> Feed<E> {
                 }
             })),
         }
+    }
+
+    /// Relation versions that the blocks held name.
+    #[must_use]
+    pub fn relations(&self) -> FxHashSet<RelationVersion> {
+        let state = self.shared.state.lock();
+        let named = state
+            .entries
+            .iter()
+            .flat_map(|entry| &entry.block.relations);
+        named.copied().collect()
     }
 
     /// What the feed holds and has seen.

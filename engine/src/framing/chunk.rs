@@ -169,8 +169,8 @@ pub struct FramingRules {
     pub segment_bytes: u64,
     /// Partitions to deal rows to.
     pub partitions: u32,
-    /// The timelines of the history at the chunk's first page and at its end, where that is
-    /// certain: pages are of these or between.
+    /// The timelines of the history at the chunk's first page and at its end, where it is known:
+    /// pages are of these or between.
     // pg: access/transam/xlogreader.c XLogReaderValidatePageHeader [14-18]
     pub timelines: Option<(TimelineId, TimelineId)>,
 }

@@ -69,6 +69,10 @@ impl Framer<'_> {
         let mut at = (lsn.0 - base) as usize;
         let mut page_end = at.next_multiple_of(WAL_PAGE_BYTES);
         let from = side.len();
+        if bytes.len() - at >= left {
+            // All of it is there, so its length is not taken on trust: room is made once.
+            side.reserve(left);
+        }
         loop {
             let here = left.min(page_end - at);
             let Some(piece) = bytes.get(at..at + here) else {

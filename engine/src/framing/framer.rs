@@ -8,7 +8,7 @@
 //! "Bad" is not judged here: whether it is the end of the log or damage is known only to who
 //! knows what lies behind. The chunk then ends before the bad record.
 
-use redostream_protocol::Lsn;
+use redostream_protocol::{Lsn, TimelineId};
 
 use super::chunk::{
     ChunkBuffers, FirstRecord, FramedChunk, FramingRules, Span, Stop, header_bytes,
@@ -57,6 +57,11 @@ impl<'a> Framer<'a> {
             position: span.start,
             chunk: buffers.into_chunk(span.start, rules.partitions),
         }
+    }
+
+    /// Which timelines the bytes may be of, now that some were appended.
+    pub fn set_timelines(&mut self, timelines: (TimelineId, TimelineId)) {
+        self.rules.timelines = Some(timelines);
     }
 
     /// The buffer, for appending bytes that [`Progress::NeedsUpTo`] asked for.

@@ -10,6 +10,7 @@ use super::page::{u16_at, u32_at};
 use super::record::{BLOCK_ID_MAX, RECORD_HEADER_BYTES};
 
 const MAIN_SHORT: u8 = 255;
+const TOP_XID: u8 = 252;
 const HAS_IMAGE: u8 = 0x10;
 const SAME_REL: u8 = 0x80;
 
@@ -57,8 +58,12 @@ pub(crate) struct Parts<'a> {
     pub(crate) top: Xid,
 }
 
-/// Bytes of the headers of the commonest record: one block without an image, short main data.
-const COMMON_BYTES: usize = RECORD_HEADER_BYTES + BLOCK_FIXED + 16 + 2;
+/// Bytes of a record's headers up to and with those of one block without an image.
+const ONE_BLOCK_BYTES: usize = RECORD_HEADER_BYTES + BLOCK_FIXED + 16;
+/// The commonest record: one block without an image, short main data.
+const COMMON_BYTES: usize = ONE_BLOCK_BYTES + 2;
+/// The same as a subtransaction's first record, with the top-level xid.
+const WITH_TOP_BYTES: usize = ONE_BLOCK_BYTES + 5 + 2;
 
 /// Takes a record's headers apart.
 #[inline]
@@ -68,13 +73,32 @@ pub(crate) fn parts<'a>(record: &'a [u8], format: &WalFormat) -> Option<Parts<'a
         && headers[25] & (HAS_IMAGE | SAME_REL) == 0
         && headers[44] == MAIN_SHORT
     {
-        let block_bytes = usize::from(u16_at(headers, 26));
-        let (block_data, main) = payload.split_at_checked(block_bytes)?;
-        return (main.len() == usize::from(headers[45])).then_some(Parts {
-            block_data,
-            main,
-            top: Xid::INVALID,
-        });
+        return one_block(headers, payload, headers[45], Xid::INVALID);
+    }
+    rarer_parts(record, format)
+}
+
+/// The block's data and the main data, `main_bytes` of it, of a record with one block.
+#[inline(always)]
+fn one_block<'a>(headers: &[u8], payload: &'a [u8], main_bytes: u8, top: Xid) -> Option<Parts<'a>> {
+    let block_bytes = usize::from(u16_at(headers, 26));
+    let (block_data, main) = payload.split_at_checked(block_bytes)?;
+    (main.len() == usize::from(main_bytes)).then_some(Parts {
+        block_data,
+        main,
+        top,
+    })
+}
+
+#[inline(never)]
+fn rarer_parts<'a>(record: &'a [u8], format: &WalFormat) -> Option<Parts<'a>> {
+    if let Some((headers, payload)) = record.split_first_chunk::<WITH_TOP_BYTES>()
+        && headers[24] == 0
+        && headers[25] & (HAS_IMAGE | SAME_REL) == 0
+        && headers[44] == TOP_XID
+        && headers[49] == MAIN_SHORT
+    {
+        return one_block(headers, payload, headers[50], Xid(u32_at(headers, 45)));
     }
     any_parts(record, format)
 }
@@ -99,7 +123,7 @@ fn any_parts<'a>(record: &'a [u8], format: &WalFormat) -> Option<Parts<'a>> {
                 break;
             }
             253 => at += 3,
-            252 => {
+            TOP_XID => {
                 top = Xid(u32_at(record.get(at + 1..at + 5)?, 0));
                 at += 5;
             }

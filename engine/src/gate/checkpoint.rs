@@ -111,13 +111,17 @@ impl Gate {
         Ok(())
     }
 
+    /// A restart point where the log has been taken up to, for who goes no further; none before C.
+    pub fn final_state(&mut self) -> Option<(u64, GateState)> {
+        let ready = self.ready?;
+        Some(self.state_at(ready, self.join.expected()))
+    }
+
     fn checkpoint_at(&mut self, next: Lsn, passage: &mut Passage<'_>) {
         let (Some(ready), true) = (self.ready, self.checkpoint_wanted) else {
             return;
         };
-        self.checkpoint_wanted = false;
-        self.checkpoints += 1;
-        let id = self.checkpoints;
+        let (id, state) = self.state_at(ready, next);
         let kind = ControlKind::Checkpoint(id);
         passage.controls.push(Control {
             lsn: next,
@@ -125,6 +129,12 @@ impl Gate {
             kind,
         });
         self.emit(passage, next, Targets::default(), None);
+        self.states.push((id, state));
+    }
+
+    fn state_at(&mut self, ready: Lsn, next: Lsn) -> (u64, GateState) {
+        self.checkpoint_wanted = false;
+        self.checkpoints += 1;
         // Between C and the first record that ends anything no transaction commits.
         let covers = if self.restored { next } else { ready.min(next) };
         self.restored = true;
@@ -137,7 +147,7 @@ impl Gate {
             transactions: self.transactions.clone(),
             prepared: self.prepared.clone(),
         };
-        self.states.push((id, state));
+        (self.checkpoints, state)
     }
 
     /// Where a record that would start at `next` really starts: behind a page's header.

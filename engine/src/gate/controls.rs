@@ -164,7 +164,7 @@ impl Gate {
     ) -> Result<(), GateError> {
         let lsn = record.lsn;
         let xid = end.prepared_xid.unwrap_or(record.xid);
-        let top = self.top_of_aborted(xid, end);
+        let top = self.transactions.top_of_aborted(xid, &end.subxacts);
         self.transactions.assign(xid, top);
         let changed = self.catalog.has_changes(top);
         if changed || !end.dropped.is_empty() {
@@ -187,20 +187,6 @@ impl Gate {
             .abort_subtransactions(subs.iter().copied());
         passage.control(entry, ControlKind::AbortSubtransactions { top, subs });
         Ok(())
-    }
-
-    /// The top of what is rolled back. A subtransaction that has written nothing itself is first
-    /// heard of here, and only its children tell whose it is.
-    fn top_of_aborted(&self, xid: Xid, end: &XactEnd) -> Xid {
-        let top = self.transactions.top_of(xid);
-        if top != xid {
-            return top;
-        }
-        let mut of_children = end.subxacts.iter().filter_map(|sub| {
-            let top = self.transactions.top_of(*sub);
-            (top != *sub).then_some(top)
-        });
-        of_children.next().unwrap_or(xid)
     }
 
     fn ended(&mut self, record: &Record<'_>, top: Xid, subs: &[Xid]) -> Result<(), GateError> {

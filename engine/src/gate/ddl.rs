@@ -56,10 +56,10 @@ impl Passage<'_> {
                 count: 0,
                 relations: Vec::new(),
                 payload,
+                content: &[],
             };
             last = self.own.arena.len() as u32;
-            let bytes = draft.bytes(told.xid, lsn, row as u32);
-            self.own.arena.extend_from_slice(&bytes);
+            draft.append(told.xid, lsn, row as u32, &mut self.own.arena);
         }
         let item = Item {
             number,

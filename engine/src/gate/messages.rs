@@ -13,6 +13,7 @@ use crate::catalog::relation::Target;
 use crate::decoding::task::Item;
 use crate::framing::partition::OrderedEntry;
 use crate::framing::record::Record;
+use crate::limits::CHUNK_BYTES_MAX;
 
 /// Prefix of the messages of the capture trigger.
 const DDL_PREFIX: &[u8] = b"redostream.ddl";
@@ -20,18 +21,23 @@ const TRUNCATE_CASCADE: u8 = 1;
 const TRUNCATE_RESTART: u8 = 2;
 
 /// An event before it has its header.
-pub(super) struct Draft {
+pub(super) struct Draft<'a> {
     pub(super) kind: EventKind,
     pub(super) flags: u8,
     pub(super) count: u16,
     pub(super) relations: Vec<RelationVersion>,
     pub(super) payload: Vec<u8>,
+    /// The rest of the payload, where it stands in its record: it may be large.
+    pub(super) content: &'a [u8],
 }
 
-impl Draft {
-    pub(super) fn bytes(&self, xid: Xid, lsn: Lsn, row: u32) -> Vec<u8> {
+impl Draft<'_> {
+    /// Appends the event.
+    pub(super) fn append(&self, xid: Xid, lsn: Lsn, row: u32, out: &mut Vec<u8>) {
+        let size = HEADER_BYTES + self.payload.len() + self.content.len();
         let header = EventHeader {
-            size: (HEADER_BYTES + self.payload.len()) as u32,
+            // A record has less than 1 GiB.
+            size: size as u32,
             kind: self.kind,
             flags: self.flags,
             count: self.count,
@@ -40,25 +46,26 @@ impl Draft {
             record_lsn: lsn,
             row,
         };
-        let mut bytes = header.to_bytes().to_vec();
-        bytes.extend_from_slice(&self.payload);
-        bytes
+        out.reserve(size);
+        out.extend_from_slice(&header.to_bytes());
+        out.extend_from_slice(&self.payload);
+        out.extend_from_slice(self.content);
     }
 }
 
 impl Passage<'_> {
     /// Adds an event to its transaction, at its record's place.
-    fn own_event(&mut self, entry: &OrderedEntry, xid: Xid, draft: &Draft) {
+    fn own_event(&mut self, entry: &OrderedEntry, xid: Xid, draft: &Draft<'_>) {
         let Some(group) = self.chunk.groups.iter().position(|group| group.xid == xid) else {
             return;
         };
-        let event = draft.bytes(xid, self.lsn(entry), 0);
         let offset = self.own.arena.len() as u32;
+        draft.append(xid, self.lsn(entry), 0, &mut self.own.arena);
         let message = draft.kind == EventKind::Message;
         self.own.items.push(Item {
             number: entry.number,
             offset,
-            bytes: event.len() as u32,
+            bytes: self.own.arena.len() as u32 - offset,
             last: offset,
             events: 1,
             rows: 0,
@@ -74,7 +81,6 @@ impl Passage<'_> {
                 .skip(1)
                 .map(|version| (number, *version)),
         );
-        self.own.arena.extend_from_slice(&event);
     }
 }
 
@@ -129,6 +135,7 @@ impl Gate {
             count: relations.len() as u16,
             relations,
             payload,
+            content: &[],
         };
         passage.own_event(entry, record.xid, &draft);
         Ok(())
@@ -158,25 +165,32 @@ impl Gate {
                 self.catalog.statement_begins(top, record.xid, statement);
             }
         }
-        let mut payload = Vec::with_capacity(4 + prefix.len() + content.len());
+        if content.len() > CHUNK_BYTES_MAX {
+            // A part of its own: with rows it would be merged, and in memory once more.
+            self.cut(passage, entry.number, lsn)?;
+        }
+        let mut payload = Vec::with_capacity(8 + prefix.len());
+        if !transactional {
+            payload.extend_from_slice(&database.0.to_le_bytes());
+        }
         payload.extend_from_slice(&(prefix.len() as u32).to_le_bytes());
         payload.extend_from_slice(prefix);
-        payload.extend_from_slice(content);
         let draft = Draft {
             kind: EventKind::Message,
             flags: if transactional {
                 flags::TRANSACTIONAL
             } else {
-                0
+                flags::DATABASE
             },
             count: 0,
             relations: Vec::new(),
             payload,
+            content,
         };
         if transactional {
             passage.own_event(entry, record.xid, &draft);
         } else {
-            self.standalone(entry, database, &draft.bytes(record.xid, lsn, 0), passage);
+            self.standalone(entry, database, record.xid, &draft, passage);
         }
         Ok(())
     }
@@ -199,18 +213,17 @@ impl Gate {
             return Ok(());
         }
         let own_view = self.catalog.has_changes(top).then_some(top);
-        let own = self.catalog.resolve(node, own_view, &self.transactions);
+        let own = own_view.map(|_| self.catalog.resolve(node, own_view, &self.transactions));
         let committed = self.catalog.resolve(node, None, &self.transactions);
         // Made in the same transaction: nobody else can see it yet.
-        let transactional = own_view.is_some() && committed.is_err();
-        let Ok(target) = own.or(committed) else {
+        let transactional = own.is_some() && committed.is_err();
+        let Some(target) = own.and_then(Result::ok).or_else(|| committed.ok()) else {
             return Ok(());
         };
         let Target::Sequence(layout) = &*target else {
             return Ok(());
         };
-        let mut payload = last_value.to_le_bytes().to_vec();
-        payload.push(u8::from(is_called));
+        let payload = [&last_value.to_le_bytes()[..], &[u8::from(is_called)]].concat();
         let draft = Draft {
             kind: EventKind::Sequence,
             flags: if transactional {
@@ -221,16 +234,12 @@ impl Gate {
             count: 0,
             relations: vec![layout.relation.version],
             payload,
+            content: &[],
         };
         if transactional {
             passage.own_event(entry, record.xid, &draft);
         } else {
-            self.standalone(
-                entry,
-                node.database,
-                &draft.bytes(record.xid, lsn, 0),
-                passage,
-            );
+            self.standalone(entry, node.database, record.xid, &draft, passage);
         }
         Ok(())
     }
@@ -243,7 +252,8 @@ impl Gate {
         &self,
         entry: &OrderedEntry,
         database: DatabaseOid,
-        event: &[u8],
+        xid: Xid,
+        draft: &Draft<'_>,
         passage: &mut Passage<'_>,
     ) {
         let lsn = passage.lsn(entry);
@@ -251,7 +261,9 @@ impl Gate {
             return;
         }
         let timeline = (self.timeline_at)(lsn);
-        let event = Bytes::copy_from_slice(event);
+        let mut event = Vec::new();
+        draft.append(xid, lsn, 0, &mut event);
+        let event = Bytes::from(event);
         passage.control(
             entry,
             ControlKind::Standalone {

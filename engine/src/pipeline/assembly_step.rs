@@ -3,8 +3,11 @@
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use redostream_protocol::Lsn;
+
 use super::worker::Worker;
 use super::{AssemblyStep, Decoded, ROOM_STEP, ROOM_WAIT, RestartPoint};
+use crate::assembly::part::{Control, ControlKind, Part};
 use crate::assembly::{Assembler, AssemblyError, Output};
 use crate::error::EngineError;
 
@@ -27,6 +30,7 @@ impl Worker<'_, '_> {
                 let Some(decoded) = self.shared.decoded.lock().remove(&number) else {
                     break;
                 };
+                self.shared.waited(4, decoded.since);
                 let since = Instant::now();
                 step.next_part += 1;
                 self.assemble(&mut step, decoded)?;
@@ -38,6 +42,28 @@ impl Worker<'_, '_> {
                 return Ok(());
             }
         }
+    }
+
+    /// Takes a restart point behind everything that went through; nothing else is under way.
+    pub(super) fn assemble_checkpoint(&self, id: u64, at: Lsn) -> Result<(), EngineError> {
+        let mut step = self.shared.assembly.lock();
+        let control = Control {
+            lsn: at,
+            end_lsn: at,
+            kind: ControlKind::Checkpoint(id),
+        };
+        let part = Part {
+            end: at,
+            controls: vec![control],
+            ..Part::default()
+        };
+        let decoded = Decoded {
+            part,
+            last: false,
+            ready: None,
+            since: Instant::now(),
+        };
+        self.assemble(&mut step, decoded)
     }
 
     /// The assembler's next output; waits while there is no room for rows.
@@ -62,7 +88,7 @@ impl Worker<'_, '_> {
 
     /// There is no room for rows: says so, and lets some time pass before it is tried again.
     fn wait_for_room(&self, since: Instant, error: AssemblyError) -> Result<(), EngineError> {
-        if since.elapsed() >= ROOM_WAIT || self.shared.stop.is_stopped() {
+        if since.elapsed() >= ROOM_WAIT || self.shared.stop.is_ending() {
             return Err(error.into());
         }
         let mut waits_for = self.shared.counters.waits_for.lock();

@@ -14,10 +14,11 @@ use crate::error::EngineError;
 
 impl Worker<'_, '_> {
     pub(super) fn decode(&mut self, task: Task) -> Result<(), EngineError> {
+        self.shared.waited(3, task.since);
         let since = Instant::now();
         let work = &task.work;
         let part = &work.part;
-        let merged = if part.ranges.len() == 1 && part.own.items.is_empty() {
+        let merged = if part.ranges.len() == 1 && work.own.lock().items.is_empty() {
             self.decode_alone(work)
         } else {
             self.decode_partition(&task);
@@ -39,6 +40,7 @@ impl Worker<'_, '_> {
             },
             last: work.last,
             ready: work.ready,
+            since: Instant::now(),
         };
         let number = work.number;
         self.recycle(task.work);
@@ -88,11 +90,8 @@ impl Worker<'_, '_> {
         outputs.sort_by_key(|(partition, _)| *partition);
         let mut outputs: Vec<TaskOutput> = outputs.into_iter().map(|(_, output)| output).collect();
         let part = &work.part;
-        if !part.own.items.is_empty() {
-            let own = TaskOutput {
-                arena: part.own.arena.clone(),
-                items: part.own.items.clone(),
-            };
+        let own = std::mem::take(&mut *work.own.lock());
+        if !own.items.is_empty() {
             outputs.push(own);
         }
         let with_own;

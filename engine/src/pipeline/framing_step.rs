@@ -29,6 +29,7 @@ impl Worker<'_, '_> {
             worker: self.number,
             generation: tracked.generation(),
             chunk,
+            since: Instant::now(),
         };
         let planning = self.shared.planning.lock();
         if planning.planner.round() != plan.round {
@@ -52,10 +53,10 @@ impl Worker<'_, '_> {
         self.shared.busy(0, since);
         let since = Instant::now();
         let source = self.shared.source;
-        let at = |lsn| source.timeline_at(lsn);
+        // Asked after the bytes were read: the source may have gone over to another history
+        // meanwhile, and they are then of one that is not followed any more.
         let rules = FramingRules {
-            // What streams in may be ahead of the history that is known of it.
-            timelines: self.shared.closed.then(|| (at(base), at(plan.span.end))),
+            timelines: Some(source.page_timelines(base, plan.span.end)),
             ..self.shared.rules
         };
         let mut framer = Framer::new(rules, tracked, plan.span, buffers);
@@ -73,6 +74,7 @@ impl Worker<'_, '_> {
             let bytes = framer.bytes_mut();
             let start = bytes.len();
             self.read(from, to, bytes, start)?;
+            framer.set_timelines(source.page_timelines(base, to));
         }
         let chunk = framer.finish();
         self.shared.busy(1, since);

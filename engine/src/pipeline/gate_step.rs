@@ -12,10 +12,14 @@ use super::{Framed, GateStep, IDLE, LOOK, PartWork, TORN_GRACE, Task};
 use crate::error::EngineError;
 use crate::framing::chunk::Stop;
 use crate::framing::error::FrameError;
+use crate::framing::page::{LONG_HEADER_BYTES, PageHeader};
 use crate::gate::{GateError, GatedPart, Passed};
 use crate::limits::WAL_PAGE_BYTES;
 use crate::source::Available;
 use crate::source::chunk::{Next, Plan};
+
+/// Pages that the longest record may stand on.
+const RECORD_PAGES_MAX: usize = (1 << 30) / WAL_PAGE_BYTES + 2;
 
 impl Worker<'_, '_> {
     /// Takes chunks through the gate while the next one is there.
@@ -40,6 +44,24 @@ impl Worker<'_, '_> {
         }
     }
 
+    /// Ends the pipeline with a restart point behind everything that went through it. Nothing is
+    /// under way any more.
+    pub(super) fn finish(&self) -> Result<(), EngineError> {
+        let Some(mut step) = self.shared.gate.try_lock() else {
+            return Ok(());
+        };
+        if self.shared.is_over() {
+            return Ok(());
+        }
+        if let Some((id, state)) = step.gate.final_state() {
+            let next = state.next;
+            self.shared.states.lock().insert(id, state);
+            self.assemble_checkpoint(id, next)?;
+        }
+        self.shared.end_with(Ok(()));
+        Ok(())
+    }
+
     pub(super) fn next_framed(&self, number: u64) -> Option<Framed> {
         self.shared.framed.lock().remove(&number)
     }
@@ -50,7 +72,9 @@ impl Worker<'_, '_> {
             worker,
             generation,
             chunk,
+            since,
         } = framed;
+        self.shared.waited(2, since);
         let chunk = match chunk {
             Ok(chunk) => Arc::new(chunk),
             Err(error) => {
@@ -146,7 +170,7 @@ impl Worker<'_, '_> {
         };
         let certain = error.is_past_checks() || available.closed || torn_for > TORN_GRACE;
         if goes_on && certain {
-            let (place, error) = (source.locate(lsn), error.clone());
+            let (place, error) = (self.place_of(lsn, error), error.clone());
             self.shared
                 .fail(step.next_part, EngineError::Damaged { lsn, place, error });
         } else if available.closed && self.shared.end < Lsn::MAX {
@@ -180,13 +204,14 @@ impl Worker<'_, '_> {
         if looked.is_some() && !available.closed {
             return Ok(false);
         }
-        let later = self.later_page(lsn, available.end)?;
+        let later = self.later_page(lsn, available)?;
         step.looked = (!later).then(|| (lsn, available.end, Instant::now()));
         Ok(later)
     }
 
     /// Whether a page behind `lsn` is what it says it is, so that the log goes on there.
-    pub(super) fn later_page(&self, lsn: Lsn, end: Lsn) -> Result<bool, EngineError> {
+    pub(super) fn later_page(&self, lsn: Lsn, available: Available) -> Result<bool, EngineError> {
+        let end = available.end;
         let page_bytes = WAL_PAGE_BYTES as u64;
         let mut page = Lsn(lsn.0 / page_bytes * page_bytes + page_bytes);
         let mut bytes = Vec::new();
@@ -200,16 +225,54 @@ impl Worker<'_, '_> {
             let magic = self.shared.rules.format.page_magic;
             for header in bytes.chunks(WAL_PAGE_BYTES) {
                 let segment_bytes = self.shared.rules.segment_bytes;
-                let whole = header.len() >= crate::framing::page::LONG_HEADER_BYTES;
-                let parsed =
-                    || crate::framing::page::PageHeader::parse(header, page, magic, segment_bytes);
-                if whole && parsed().is_ok() {
-                    return Ok(true);
+                let whole = header.len() >= LONG_HEADER_BYTES;
+                if whole && let Ok(header) = PageHeader::parse(header, page, magic, segment_bytes) {
+                    // What an older timeline left behind here says nothing of this one. Of a newer
+                    // one the history may still come, where anything comes at all.
+                    let (oldest, newest) = self.shared.source.page_timelines(page, page);
+                    let stale = header.timeline < oldest.0;
+                    let ahead = header.timeline > newest.0;
+                    if !stale && (available.closed || !ahead) {
+                        return Ok(true);
+                    }
                 }
                 page = page.add(page_bytes);
             }
         }
         Ok(false)
+    }
+
+    /// Names the file and offset of what is wrong with the record at `lsn`: it may stand on a page in
+    /// a later file.
+    fn place_of(&self, lsn: Lsn, error: &FrameError) -> String {
+        let page = match error {
+            FrameError::Page(_) => self.bad_page(lsn),
+            FrameError::Continuation { page, .. } => Some(*page),
+            _ => None,
+        };
+        self.shared.source.locate(page.unwrap_or(lsn).max(lsn))
+    }
+
+    /// The first page from that of `lsn` on whose header is wrong.
+    fn bad_page(&self, lsn: Lsn) -> Option<Lsn> {
+        let page_bytes = WAL_PAGE_BYTES as u64;
+        let mut page = Lsn(lsn.0 / page_bytes * page_bytes);
+        let (mut bytes, rules) = (Vec::new(), &self.shared.rules);
+        for _ in 0..RECORD_PAGES_MAX {
+            bytes.clear();
+            self.read(page, page.add(page_bytes), &mut bytes, 0).ok()?;
+            if bytes.len() < crate::framing::page::LONG_HEADER_BYTES {
+                return None;
+            }
+            let (magic, segment_bytes) = (rules.format.page_magic, rules.segment_bytes);
+            let parsed =
+                crate::framing::page::PageHeader::parse(&bytes, page, magic, segment_bytes);
+            if parsed.is_err() {
+                return Some(page);
+            }
+            page = page.add(page_bytes);
+        }
+        None
     }
 
     /// Turns the gate's parts into decode tasks of the worker that framed their chunk.
@@ -238,6 +301,7 @@ impl Worker<'_, '_> {
             let work = Arc::new(PartWork {
                 number: step.next_part,
                 controls: Mutex::new(std::mem::take(&mut part.controls)),
+                own: Mutex::new(std::mem::take(&mut part.own)),
                 part,
                 last,
                 ready: ready.filter(|_| last),
@@ -249,6 +313,7 @@ impl Worker<'_, '_> {
                 self.shared.tasks[worker].push(Task {
                     work: Arc::clone(&work),
                     partition,
+                    since: Instant::now(),
                 });
             }
         }

@@ -1,7 +1,7 @@
 //! A worker's loop: what it does next, and when it sleeps.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crossbeam::deque::{Injector, Steal};
@@ -12,10 +12,6 @@ use crate::catalog::tracked::TrackedFiles;
 use crate::decoding::ordered::Scratch;
 use crate::error::EngineError;
 use crate::source::chunk::Planned;
-
-fn waited(counter: &AtomicU64, since: Instant) {
-    counter.fetch_add(since.elapsed().as_nanos() as u64, Ordering::Relaxed);
-}
 
 /// One worker thread.
 pub(super) struct Worker<'s, 'a> {
@@ -82,13 +78,13 @@ impl<'s, 'a> Worker<'s, 'a> {
             (Planned::Wait(beyond), _) => {
                 let since = Instant::now();
                 self.shared.source.wait(beyond, IDLE);
-                waited(&self.shared.counters.wal_wait_ns, since);
+                self.shared.waited(0, since);
                 Ok(())
             }
             (Planned::Busy | Planned::End, _) => {
                 let since = Instant::now();
                 self.idle();
-                waited(&self.shared.counters.work_wait_ns, since);
+                self.shared.waited(1, since);
                 Ok(())
             }
         }
@@ -121,6 +117,14 @@ impl<'s, 'a> Worker<'s, 'a> {
         }
         let expected = Lsn(self.shared.expected.load(Ordering::Acquire));
         let idle = planning.before_gate == 0;
+        if self.shared.stop.is_ending() {
+            let through = idle && planning.after_gate == 0;
+            drop(planning);
+            if through {
+                self.finish()?;
+            }
+            return Ok((Planned::Busy, tracked));
+        }
         match planning.planner.plan(self.shared.source, idle, expected) {
             Ok(planned) => {
                 if matches!(planned, Planned::Chunk(_)) {

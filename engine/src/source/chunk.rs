@@ -146,8 +146,16 @@ impl Planner {
         }
         // At the live end the next record's start is known, and only there.
         self.next = Next::Record(expected);
-        if available.end <= expected.max(self.tried) {
-            return Ok(Planned::Wait(expected.max(self.tried)));
+        let known = expected.max(self.tried);
+        if available.end <= known {
+            // The record may go on in a file that is missing while later ones are there.
+            if known > expected
+                && let Err(error) = source.available(known)
+                && !matches!(error, SourceError::NotYet(_))
+            {
+                return Err(error);
+            }
+            return Ok(Planned::Wait(known));
         }
         Ok(Planned::Chunk(self.take(expected, target, available.end)))
     }

@@ -361,7 +361,9 @@ impl FileSource {
         let first = self.size.number(from);
         let history = self.history();
         let mut row = *self.row.lock();
-        if !(row.first <= first && first < row.next) {
+        let known = row.first <= first && first < row.next;
+        // What stood there may have been removed since.
+        if !known || (!self.closed && self.directories.find(first, &history)?.is_none()) {
             row = Row {
                 first,
                 next: first,
@@ -522,6 +524,10 @@ impl Source for FileSource {
 
     fn timeline_at(&self, lsn: Lsn) -> TimelineId {
         self.history.read().timeline_at(lsn)
+    }
+
+    fn page_timelines(&self, begin: Lsn, end: Lsn) -> (TimelineId, TimelineId) {
+        self.history.read().of_pages(begin, end)
     }
 
     fn segment_bytes(&self) -> u64 {

@@ -66,6 +66,12 @@ pub trait Source: Send + Sync {
     /// The timeline of the cluster's history at `lsn`.
     fn timeline_at(&self, lsn: Lsn) -> TimelineId;
 
+    /// The oldest and the newest timeline that pages from the one at `begin` to before `end` may
+    /// be of. A page of another one is stale, or of a history that is not followed.
+    fn page_timelines(&self, begin: Lsn, end: Lsn) -> (TimelineId, TimelineId) {
+        (self.timeline_at(begin), self.timeline_at(end))
+    }
+
     /// Bytes of a segment (a power of two from 1 MiB to 1 GiB).
     fn segment_bytes(&self) -> u64;
 

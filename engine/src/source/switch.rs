@@ -279,6 +279,10 @@ impl Source for SwitchingSource {
         self.upstream.history().timeline_at(lsn)
     }
 
+    fn page_timelines(&self, begin: Lsn, end: Lsn) -> (TimelineId, TimelineId) {
+        self.upstream.history().of_pages(begin, end)
+    }
+
     fn segment_bytes(&self) -> u64 {
         self.segment_bytes
     }

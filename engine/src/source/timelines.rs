@@ -129,6 +129,19 @@ impl TimelineHistory {
             .map_or_else(|| self.timeline(), |range| range.timeline)
     }
 
+    /// The timelines that pages from the one at `begin` to before `end` may be of: a page keeps
+    /// the number of its beginning, and numbers never fall.
+    // pg: access/transam/xlogreader.c XLogReaderValidatePageHeader [14-18]
+    #[must_use]
+    pub fn of_pages(&self, begin: Lsn, end: Lsn) -> (TimelineId, TimelineId) {
+        let first = match self.ranges() {
+            // Its ancestors are not known.
+            [_] => TimelineId(1),
+            _ => self.timeline_at(begin),
+        };
+        (first, self.timeline_at(end))
+    }
+
     /// Where `timeline` was left in this history: [`Lsn::MAX`] for the newest, `None` if it is not
     /// part of it.
     #[must_use]

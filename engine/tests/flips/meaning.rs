@@ -24,14 +24,14 @@ pub(super) enum Part {
 }
 
 /// What the bytes of one segment are.
-pub(super) struct Meaning {
+pub(crate) struct Meaning {
     parts: Vec<Option<Part>>,
     /// The bytes that are read.
-    pub(super) read: Range<usize>,
+    pub(crate) read: Range<usize>,
 }
 
 impl Meaning {
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.parts.len()
     }
 

@@ -33,7 +33,7 @@ use redostream_testdata::recorded::{case, unpack_base};
 use tempfile::TempDir;
 
 /// A recorded case, ready to be decoded many times.
-struct Laid {
+pub(crate) struct Laid {
     name: String,
     wal: TempDir,
     spill: TempDir,
@@ -42,20 +42,20 @@ struct Laid {
     bootstrap: Bootstrap,
     catalog: Catalog,
     end: Lsn,
-    segments: Vec<Segment>,
+    pub(crate) segments: Vec<Segment>,
     /// The events of the log as it is.
-    truth: Vec<u8>,
+    pub(crate) truth: Vec<u8>,
 }
 
-struct Segment {
+pub(crate) struct Segment {
     path: PathBuf,
-    file: File,
-    meaning: Meaning,
+    pub(crate) file: File,
+    pub(crate) meaning: Meaning,
 }
 
 /// Keeps the events.
 #[derive(Default)]
-struct Events(Vec<u8>);
+pub(crate) struct Events(pub(crate) Vec<u8>);
 
 impl Sink for Events {
     fn block(&mut self, block: Block) -> Result<(), EngineError> {
@@ -67,7 +67,7 @@ impl Sink for Events {
 }
 
 impl Laid {
-    fn new(version: u32, name: &str) -> Self {
+    pub(crate) fn new(version: u32, name: &str) -> Self {
         let recorded = case(version, name).unwrap();
         let (base, wal) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         unpack_base(version, base.path()).unwrap();
@@ -95,6 +95,10 @@ impl Laid {
         assert!(events.len() > 1000, "{} says too little", laid.name);
         laid.truth = events;
         laid
+    }
+
+    pub(crate) fn segment_bytes(&self) -> usize {
+        self.bootstrap.segment_bytes as usize
     }
 
     fn segments(&self) -> Vec<Segment> {
@@ -125,18 +129,24 @@ impl Laid {
 
     fn decode(&self) -> (Vec<u8>, Result<(), EngineError>) {
         let mut events = Events::default();
-        let result = self.run(&mut events);
+        let result = self.run(&mut events, true, &Counters::default());
         (events.0, result)
     }
 
-    fn run(&self, events: &mut Events) -> Result<(), EngineError> {
+    /// Decodes to the end; if the directory is not `closed`, more may come and is waited for.
+    pub(crate) fn run(
+        &self,
+        events: &mut dyn Sink,
+        closed: bool,
+        counters: &Counters,
+    ) -> Result<(), EngineError> {
         let bootstrap = &self.bootstrap;
         let options = FileSourceOptions {
             directories: vec![self.wal.path().to_owned()],
             system_identifier: bootstrap.system_identifier,
             segment_size: SegmentSize::new(bootstrap.segment_bytes).unwrap(),
             page_magic: self.format.page_magic,
-            closed: true,
+            closed,
             restore: None,
         };
         let choice = TimelineChoice::Newest {
@@ -162,12 +172,9 @@ impl Laid {
             chunk_bytes: 256 * 1024,
             end: self.end,
         };
-        let (counters, stop) = (Counters::default(), StopToken::default());
+        let stop = StopToken::default();
         let assembler = Assembler::new(64 << 20, Box::new(spill));
-        pipeline::run(
-            &*source, gate, assembler, &options, events, &counters, &stop,
-        )
-        .0
+        pipeline::run(&*source, gate, assembler, &options, events, counters, &stop).0
     }
 
     /// Flips one bit, decodes, flips it back. Says what came of it.

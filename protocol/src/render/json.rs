@@ -10,6 +10,7 @@ mod notes;
 mod rows;
 mod transaction;
 
+use super::large::LargeValue;
 use super::object::Object;
 use super::relations::Compiled;
 use super::structure::ddl_members;
@@ -18,6 +19,7 @@ use crate::cursor::{Cursor, ShortInput};
 use crate::ddl::DdlEvent;
 use crate::event::{Event, EventKind, TransactionHeader, flags};
 use crate::ids::Lsn;
+use crate::limits::LARGE_EVENT_BYTES;
 use crate::position::Position;
 
 pub use notes::{push_notice_line, push_relation_line};
@@ -45,6 +47,8 @@ pub struct Json {
     transaction: Option<Transaction>,
     relations: Compiled<RelationLines>,
     scratch: Scratch,
+    /// Where large values are left out, those of the event.
+    large: Option<Vec<LargeValue>>,
 }
 
 impl Json {
@@ -56,6 +60,7 @@ impl Json {
             transaction: None,
             relations: Compiled::default(),
             scratch: Scratch::default(),
+            large: None,
         }
     }
 
@@ -87,6 +92,22 @@ impl Json {
             out.truncate(start);
         }
         result
+    }
+
+    /// As [`Self::event`], but the text of large values may be left out of the lines: those are to be
+    /// written with [`super::write_around`].
+    pub fn event_around(
+        &mut self,
+        event: &Event<'_>,
+        relations: &dyn Relations,
+        out: &mut Vec<u8>,
+    ) -> Result<Vec<LargeValue>, RenderError> {
+        if event.header.size >= LARGE_EVENT_BYTES {
+            self.large = Some(Vec::new());
+        }
+        let result = self.event(event, relations, out);
+        let large = self.large.take().unwrap_or_default();
+        result.map(|()| large)
     }
 
     fn append(
@@ -209,7 +230,7 @@ impl Json {
         super::check_count(event, relation.columns.len(), &relation.qualified)?;
         let mut object = transaction.open(kind, transaction.position(event), out);
         object.raw(&relation.members);
-        let mut tuples = Tuples::new(relation, event, &mut self.scratch);
+        let mut tuples = Tuples::new(relation, event, &mut self.scratch, self.large.as_mut());
         if event.has_old() {
             let full = header.flags & flags::OLD_FULL != 0;
             let part = if full { Part::OldFull } else { Part::OldKey };

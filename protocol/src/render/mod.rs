@@ -1,11 +1,13 @@
 //! Renderers: events into the lines that `--format` asks for.
 //!
 //! Takes events in stream order and the relations they name. Gives whole lines, appended to a
-//! buffer. Keeps the open transaction, and everything of a relation that is the same for each of
-//! its rows. Never does I/O, never filters.
+//! buffer; very large values on request beside them, so that their text is never in memory whole.
+//! Keeps the open transaction, and everything of a relation that is the same for each of its rows.
+//! Never does I/O, never filters.
 
 pub mod identifier;
 mod json;
+mod large;
 mod object;
 mod relations;
 #[cfg(test)]
@@ -25,6 +27,7 @@ use crate::value::{Monetary, TextContext, TimeZone, ValueError};
 use crate::wire::limits::VALUE_BYTES_MAX;
 
 pub use json::{Json, JsonOptions, push_notice_line, push_relation_line};
+pub use large::{LargeValue, write_around};
 pub use structure::push_table_json;
 pub use test_decoding::{TestDecoding, TestDecodingOptions};
 
@@ -117,6 +120,9 @@ impl<'a> Message<'a> {
         let lsn = event.header.record_lsn;
         let mut cursor = Cursor::new(event.payload);
         let mut prefix = || {
+            if event.header.flags & flags::DATABASE != 0 {
+                cursor.u32("message database")?;
+            }
             let length = cursor.u32("message prefix length")? as usize;
             cursor.take(length, "message prefix")
         };

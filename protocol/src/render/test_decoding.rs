@@ -9,12 +9,14 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::identifier::push_identifier;
+use super::large::{Bytewise, Form, LargeValue, Stored, bytewise};
 use super::relations::Compiled;
 use super::{
     ColumnError, Content, Relations, RenderError, SessionSettings, UndecodedType, column_content,
 };
 use crate::event::{ColumnValue, Columns, Event, EventKind, TransactionHeader, flags};
 use crate::ids::{DatabaseOid, Lsn, Oid, Xid};
+use crate::limits::{LARGE_EVENT_BYTES, LARGE_VALUE_BYTES};
 use crate::schema::{Column, Name, Relation};
 use crate::value::digits::push_u64;
 use crate::value::quoting::close_literal;
@@ -42,6 +44,8 @@ pub struct TestDecoding {
     relations: Compiled<RelationLines>,
     undecoded: Vec<UndecodedType>,
     scratch: Vec<u8>,
+    /// Where large values are left out, those of the event.
+    large: Option<Vec<LargeValue>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +66,7 @@ impl TestDecoding {
             relations: Compiled::default(),
             undecoded: Vec::new(),
             scratch: Vec::new(),
+            large: None,
         }
     }
 
@@ -104,6 +109,23 @@ impl TestDecoding {
             out.truncate(start);
         }
         result
+    }
+
+    /// As [`Self::event`], but the text of large values may be left out of the lines: those are to be
+    /// written with [`super::write_around`].
+    pub fn event_around(
+        &mut self,
+        event: &Event<'_>,
+        relations: &dyn Relations,
+        out: &mut Vec<u8>,
+    ) -> Result<Vec<LargeValue>, RenderError> {
+        // Lines are converted as a whole.
+        if event.header.size >= LARGE_EVENT_BYTES && self.options.encoding.is_none() {
+            self.large = Some(Vec::new());
+        }
+        let result = self.event(event, relations, out);
+        let large = self.large.take().unwrap_or_default();
+        result.map(|()| large)
     }
 
     /// Turns the lines from `start` on into the encoding asked for.
@@ -231,6 +253,8 @@ impl TestDecoding {
             lsn: header.record_lsn,
             scratch: &mut self.scratch,
             undecoded: &mut self.undecoded,
+            large: self.large.as_mut(),
+            payload: event.payload,
         };
         out.extend_from_slice(b"table ");
         out.extend_from_slice(&tuples.relation.name);
@@ -313,7 +337,14 @@ impl TestDecoding {
         out.extend_from_slice(b", sz: ");
         push_u64(out, message.content.len() as u64);
         out.extend_from_slice(b" content:");
-        out.extend_from_slice(message.content);
+        match &mut self.large {
+            Some(large) if message.content.len() >= LARGE_VALUE_BYTES => {
+                let end = event.payload.len();
+                let stored = Stored::Payload(end - message.content.len()..end);
+                large.push(LargeValue::new(out.len(), stored, Form::Verbatim));
+            }
+            _ => out.extend_from_slice(message.content),
+        }
         out.push(b'\n');
         Ok(())
     }
@@ -337,6 +368,8 @@ struct ColumnText {
     label: Vec<u8>,
     renderer: TypeRenderer,
     literal: Literal,
+    /// How a large value is written piece by piece, if it can be.
+    large: Option<Form>,
     name: Name,
     data_type: Name,
     /// Whether it has been said that the type is not known.
@@ -392,8 +425,11 @@ impl RelationLines {
     fn new(relation: &Relation, settings: &SessionSettings) -> Self {
         let major = relation.database.major;
         let mut name = Vec::new();
-        push_identifier(&mut name, relation.schema.as_bytes(), major);
-        name.push(b'.');
+        // A schema that is gone has no name, and the server prints none.
+        if !relation.schema.as_bytes().is_empty() {
+            push_identifier(&mut name, relation.schema.as_bytes(), major);
+            name.push(b'.');
+        }
         push_identifier(&mut name, relation.name.as_bytes(), major);
         RelationLines {
             name,
@@ -420,6 +456,11 @@ impl ColumnText {
             label,
             renderer: TypeRenderer::new(&column.data_type),
             literal: Literal::of(column.data_type.oid),
+            large: match bytewise(&column.data_type) {
+                Some(Bytewise::Hex) => Some(Form::Hex),
+                Some(Bytewise::Text | Bytewise::Json) => Some(Form::Literal),
+                None => None,
+            },
             name: column.name.clone(),
             data_type: column.data_type.formatted.clone(),
             told: false,
@@ -434,6 +475,8 @@ struct Tuples<'a> {
     lsn: Lsn,
     scratch: &'a mut Vec<u8>,
     undecoded: &'a mut Vec<UndecodedType>,
+    large: Option<&'a mut Vec<LargeValue>>,
+    payload: &'a [u8],
 }
 
 impl Tuples<'_> {
@@ -447,6 +490,17 @@ impl Tuples<'_> {
             let value = value.map_err(|source| RenderError::Event { lsn, source })?;
             if value == ColumnValue::Null && skip_nulls {
                 continue;
+            }
+            if let (Some(large), Some(form)) = (&mut self.large, column.large)
+                && column.literal == Literal::Quoted
+            {
+                let end = self.columns.offset();
+                let stored = Stored::of(value, end, relation.value_bytes_max)
+                    .map_err(|error| error.at(lsn, &relation.qualified, &column.name))?;
+                if let Some(stored) = stored {
+                    column.leave_out(stored, form, self.payload, large, out);
+                    continue;
+                }
             }
             let known = column_content(value, relation.value_bytes_max, self.scratch)
                 .and_then(|content| column.push(content, &relation.context, out))
@@ -464,6 +518,25 @@ impl Tuples<'_> {
 }
 
 impl ColumnText {
+    /// Appends what stands around a large value.
+    fn leave_out(
+        &self,
+        mut stored: Stored,
+        form: Form,
+        payload: &[u8],
+        large: &mut Vec<LargeValue>,
+        out: &mut Vec<u8>,
+    ) {
+        out.extend_from_slice(&self.label);
+        self.literal.open(out);
+        match form {
+            Form::Hex => out.extend_from_slice(b"\\x"),
+            _ => stored.end_at_nul(payload),
+        }
+        large.push(LargeValue::new(out.len(), stored, form));
+        out.push(b'\'');
+    }
+
     #[inline]
     fn push(
         &self,

@@ -11,6 +11,12 @@ pub fn push_json_string(out: &mut Vec<u8>, text: &str) {
 /// The same for text in whatever encoding the database has: all of them keep ASCII as it is.
 pub(crate) fn push_escaped_string(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
+    push_escaped(out, bytes);
+    out.push(b'"');
+}
+
+/// What stands between the quotes; a string may come in several pieces.
+pub(crate) fn push_escaped(out: &mut Vec<u8>, bytes: &[u8]) {
     let mut copied = 0;
     for (at, byte) in bytes.iter().enumerate() {
         if *byte >= b' ' && *byte != b'"' && *byte != b'\\' {
@@ -21,7 +27,6 @@ pub(crate) fn push_escaped_string(out: &mut Vec<u8>, bytes: &[u8]) {
         push_escape(out, *byte);
     }
     out.extend_from_slice(&bytes[copied..]);
-    out.push(b'"');
 }
 
 fn push_escape(out: &mut Vec<u8>, byte: u8) {

@@ -38,7 +38,10 @@
 //! | any other known type | as its output function | string |
 //! | a type whose output function is unknown | `\x` and hex, said by [`Known::No`] | string |
 //!
-//! Bytes that are not valid in the database's encoding become `{"base64": ...}` in JSON.
+//! Bytes that are not valid in the database's encoding become `{"base64": ...}` in JSON. So does
+//! every text with other than ASCII in a database in `EUC_TW`, `EUC_JIS_2004` or `MULE_INTERNAL`:
+//! the characters of the first two are not known here, and of the third PostgreSQL itself knows no
+//! way to UTF-8. As text they are what the server gives, as in any other encoding.
 
 pub mod decompress;
 

@@ -439,12 +439,15 @@ fn check_other(header: &EventHeader, payload: &[u8]) -> Result<(), &'static str>
             true => Ok(()),
             false => Err("a truncate of another size than its relations"),
         },
-        EventKind::Message => payload
-            .first_chunk()
-            .map(|raw| u32::from_le_bytes(*raw) as usize)
-            .filter(|prefix| *prefix <= payload.len() - 4)
-            .map(drop)
-            .ok_or("a message shorter than its prefix"),
+        EventKind::Message => {
+            let given = header.flags & flags::DATABASE != 0;
+            let text = payload.get(if given { 4 } else { 0 }..).unwrap_or_default();
+            text.first_chunk()
+                .map(|raw| u32::from_le_bytes(*raw) as usize)
+                .filter(|prefix| *prefix <= text.len() - 4)
+                .map(drop)
+                .ok_or("a message shorter than its prefix")
+        }
         EventKind::Sequence => match payload.len() {
             9 => Ok(()),
             _ => Err("a sequence of another size"),

@@ -137,6 +137,16 @@ fn golden_frames() {
             released: Lsn(1),
         },
     );
+    check_payload(
+        "database",
+        14,
+        Database {
+            oid: Oid(5),
+            name: "postgres".into(),
+            encoding: 6,
+            major: 15,
+        },
+    );
     check_payload("ping", 0, Ping);
     check_payload("bye", 0, Bye);
     check_payload(

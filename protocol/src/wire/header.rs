@@ -41,6 +41,8 @@ pub enum FrameKind {
     Ping = 11,
     /// Client: it is done.
     Bye = 12,
+    /// Server: what a database that later events name is called.
+    Database = 13,
 }
 
 impl FrameKind {
@@ -60,6 +62,7 @@ impl FrameKind {
             10 => Self::Ack,
             11 => Self::Ping,
             12 => Self::Bye,
+            13 => Self::Database,
             _ => return None,
         })
     }

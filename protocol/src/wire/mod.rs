@@ -44,6 +44,7 @@ pub mod check;
 pub mod compress;
 pub mod credit;
 pub mod data;
+pub mod database;
 pub mod end;
 pub mod error;
 pub mod fault;

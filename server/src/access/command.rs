@@ -4,11 +4,12 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{
-    Attempts, AttemptsOptions, NewToken, TlsFiles, TokenError, Tokens, authorise_by,
-    read_token_file, server_config,
+    Attempts, AttemptsOptions, NewToken, Reload, Shared, TlsFiles, TokenError, Tokens,
+    authorise_by, read_token_file, server_config,
 };
 use crate::cli::{AccessArguments, TokenArguments};
 use crate::exit::Failure;
@@ -17,28 +18,26 @@ use crate::session::Authorise;
 /// What sessions are served with.
 pub(crate) struct Access {
     pub(crate) authorise: Option<Authorise>,
-    pub(crate) data_tls: Option<Arc<rustls::ServerConfig>>,
-    pub(crate) control_tls: Option<Arc<rustls::ServerConfig>>,
+    pub(crate) data_tls: Option<Shared<rustls::ServerConfig>>,
+    pub(crate) control_tls: Option<Shared<rustls::ServerConfig>>,
 }
 
-impl Access {
-    /// Reads the files; refuses to listen beyond loopback with open doors.
-    pub(crate) fn new(arguments: &AccessArguments, listen: &[SocketAddr]) -> Result<Self, Failure> {
+/// What the files say.
+pub(super) struct Read {
+    pub(super) tokens: Tokens,
+    pub(super) data_tls: Option<Arc<rustls::ServerConfig>>,
+    pub(super) control_tls: Option<Arc<rustls::ServerConfig>>,
+}
+
+impl Read {
+    /// Reads them all.
+    pub(super) fn all(arguments: &AccessArguments) -> Result<Self, Failure> {
         let usage = |error: TokenError| Failure::Usage(error.to_string());
         let mut entries = arguments.token.clone();
         if let Some(path) = &arguments.token_file {
             entries.extend(read_token_file(path).map_err(usage)?);
         }
-        let tokens = Tokens::new(&entries).map_err(usage)?;
-        let files = arguments.tls_cert.as_ref().zip(arguments.tls_key.as_ref());
-        let files = files.map(|(certificate, key)| TlsFiles {
-            certificate: certificate.clone(),
-            key: key.clone(),
-            client_authorities: arguments.tls_client_ca.clone(),
-        });
-        if !arguments.insecure {
-            refuse_open_doors(listen, files.as_ref(), &tokens)?;
-        }
+        let files = tls_files(arguments);
         let tls = |protocols: &[&str]| {
             let files = files.as_ref();
             let config = files
@@ -47,11 +46,45 @@ impl Access {
             config.map_err(|error| Failure::Usage(error.to_string()))
         };
         Ok(Self {
+            tokens: Tokens::new(&entries).map_err(usage)?,
             data_tls: tls(&[])?,
             control_tls: tls(&["h2"])?,
-            authorise: (!tokens.is_empty())
-                .then(|| authorise_by(tokens, Attempts::new(AttemptsOptions::default()))),
         })
+    }
+}
+
+fn tls_files(arguments: &AccessArguments) -> Option<TlsFiles> {
+    let files = arguments.tls_cert.as_ref().zip(arguments.tls_key.as_ref());
+    files.map(|(certificate, key)| TlsFiles {
+        certificate: certificate.clone(),
+        key: key.clone(),
+        client_authorities: arguments.tls_client_ca.clone(),
+    })
+}
+
+impl Access {
+    /// Reads the files; refuses to listen beyond loopback with open doors. What is given beside it
+    /// keeps them up to date; `config` is the file that `[[token]]` sections stand in.
+    pub(crate) fn new(
+        arguments: &AccessArguments,
+        config: Option<PathBuf>,
+        listen: &[SocketAddr],
+    ) -> Result<(Self, Reload), Failure> {
+        let read = Read::all(arguments)?;
+        if !arguments.insecure {
+            refuse_open_doors(listen, tls_files(arguments).as_ref(), &read.tokens)?;
+        }
+        // Once tokens are wanted, they stay wanted, whatever the files say later.
+        let wanted = arguments.token_file.is_some() || !read.tokens.is_empty();
+        let tokens = Shared::new(Arc::new(read.tokens));
+        let attempts = || Attempts::new(AttemptsOptions::default());
+        let access = Self {
+            data_tls: read.data_tls.map(Shared::new),
+            control_tls: read.control_tls.map(Shared::new),
+            authorise: wanted.then(|| authorise_by(tokens.clone(), attempts())),
+        };
+        let reload = Reload::new(arguments, config, &access, tokens);
+        Ok((access, reload))
     }
 }
 

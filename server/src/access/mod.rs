@@ -5,12 +5,16 @@
 
 mod attempts;
 mod command;
+mod reload;
+mod shared;
 mod tls;
 mod token;
 
 pub(crate) use command::{Access, run};
+pub(crate) use reload::Reload;
 
 pub use attempts::{Attempts, AttemptsOptions};
+pub use shared::Shared;
 pub use tls::{TlsError, TlsFiles, server_config};
 pub use token::{NewToken, TokenEntry, TokenError, Tokens, read_token_file};
 
@@ -23,13 +27,14 @@ use crate::session::Authorise;
 
 /// Judges bearer tokens by `tokens`, and slows down who guesses.
 #[must_use]
-pub fn authorise_by(tokens: Tokens, attempts: Attempts) -> Authorise {
+pub fn authorise_by(tokens: Shared<Tokens>, attempts: Attempts) -> Authorise {
     Arc::new(move |token, peer| {
         let Some(token) = token else {
             let message = "this server wants a token; give one with --token-file or \
                            REDOSTREAM_TOKEN";
             return Err(Fault::new(FaultCode::Unauthorised, message));
         };
+        let tokens = tokens.get();
         let found = tokens.find(token);
         let name = found.map(|(name, _)| name);
         if let Err(wait) = attempts.judge(peer, name, Instant::now()) {

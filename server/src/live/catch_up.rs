@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use redostream_engine::assembly::Assembler;
+use redostream_engine::catalog::RelationRegistry;
 use redostream_engine::error::EngineError;
 use redostream_engine::feed::block::Block;
 use redostream_engine::gate::Gate;
@@ -21,6 +22,30 @@ use super::{Live, fault_of};
 const BLOCKS_MAX: usize = 16;
 /// Numbers catch-up pipelines, so that each has a spill directory of its own.
 static NUMBER: AtomicU64 = AtomicU64::new(0);
+
+/// Keeps a catch-up pipeline's relation versions at hand: it may name some that the live pipeline has
+/// let go. They are numbered alike.
+pub(super) struct Versions {
+    live: Arc<Live>,
+    number: u64,
+}
+
+impl Versions {
+    fn keep(live: &Arc<Live>, number: u64, relations: RelationRegistry) -> Self {
+        live.catch_ups.lock().push((number, relations));
+        Versions {
+            live: Arc::clone(live),
+            number,
+        }
+    }
+}
+
+impl Drop for Versions {
+    fn drop(&mut self) {
+        let mut all = self.live.catch_ups.lock();
+        all.retain(|(number, _)| *number != self.number);
+    }
+}
 
 /// A running catch-up pipeline.
 pub(super) struct CatchUp {
@@ -51,7 +76,7 @@ impl Sink for ChannelSink<'_> {
 impl CatchUp {
     /// Starts from the newest restart point at or before `start`, for transactions that commit at
     /// `start` or later.
-    pub(super) fn start(live: &Arc<Live>, start: Lsn) -> Result<Self, Fault> {
+    pub(super) fn start(live: &Arc<Live>, start: Lsn) -> Result<(Self, Versions), Fault> {
         let internal = |error: &dyn ToString| Fault::new(FaultCode::Internal, error.to_string());
         let too_old = |message| {
             let mut fault = Fault::new(FaultCode::PositionTooOld, message);
@@ -69,10 +94,12 @@ impl CatchUp {
         let at = head.next;
         let stored = live.restart_points.read(at);
         let stored = stored.map_err(|error| internal(&error))?;
-        let name = format!("catch-up-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("catch-up-{number}");
         let (gate, assembler) = live
             .stages(stored, start, &name)
             .map_err(|error| internal(&error))?;
+        let versions = Versions::keep(live, number, gate.catalog().registry().clone());
         let (sender, blocks) = mpsc::sync_channel(BLOCKS_MAX);
         let stop = StopToken::default();
         let (live, stopped) = (Arc::clone(live), stop.clone());
@@ -81,11 +108,12 @@ impl CatchUp {
             .name("catch-up".to_owned())
             .spawn(move || run(&live, gate, assembler, sender, &stopped))
             .map_err(|error| internal(&error))?;
-        Ok(CatchUp {
+        let catch_up = CatchUp {
             blocks,
             stop,
             thread: Some(thread),
-        })
+        };
+        Ok((catch_up, versions))
     }
 
     /// The next block; none if there is none within `timeout`.

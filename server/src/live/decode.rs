@@ -19,7 +19,7 @@ use redostream_engine::source::TimelineHistory;
 use redostream_protocol::event::{Event, EventKind};
 use redostream_protocol::{Cursor, Lsn, Position};
 
-use super::epoch::{Epoch, Fork};
+use super::epoch::{Epoch, Fork, Gone};
 use super::saver::{self, Due};
 use super::{Live, fault_of};
 use crate::restart_point::{Head, RestartPoints, Stored};
@@ -65,6 +65,17 @@ impl Live {
         self.turn.lock().stop();
     }
 
+    /// Ends decoding when everything that has been read is through, with a restart point there.
+    pub(crate) fn finish(&self) {
+        self.stop.stop();
+        self.turn.lock().finish();
+    }
+
+    /// Ends decoding because restart points cannot be written.
+    pub(super) fn give_up(&self) {
+        self.turn.lock().stop();
+    }
+
     /// Decodes until stopped or until something goes wrong; blocks its thread.
     pub(crate) fn run(&self, begin: Begin) -> Result<(), EngineError> {
         let (sender, points) = mpsc::sync_channel(1);
@@ -100,6 +111,9 @@ impl Live {
             let result = self.turn(begin, points, seen, &turn);
             if self.stop.is_stopped() {
                 return result;
+            }
+            if let Some(why) = self.saving.given_up() {
+                return Err(EngineError::Output(why));
             }
             let (_, fork) = self.setting.upstream.forks_after(seen);
             let again = match (fork, result) {
@@ -213,9 +227,7 @@ impl Live {
         let old = self.epoch();
         let mut fork = Fork {
             at,
-            transactions: 0,
-            first: Position::default(),
-            last: Position::default(),
+            gone: Vec::new(),
         };
         let mut gone = match old.feed.at_lsn(at) {
             redostream_engine::feed::Start::At(sequence) => old.feed.reader(sequence),
@@ -223,20 +235,13 @@ impl Live {
         };
         while let redostream_engine::feed::Next::Entry(entry) = gone.next() {
             if entry.block.last.commit_lsn >= at {
-                if fork.transactions == 0 {
-                    fork.first = entry
-                        .block
-                        .first
-                        .max(Position::begin(entry.block.first.timeline, at));
-                }
-                fork.transactions += entry.block.transactions;
-                fork.last = entry.block.last;
+                Gone::of(&entry.block, at, &mut fork.gone);
             }
         }
         drop(gone);
         tracing::warn!(
             %at, timeline = %history.timeline(), from = %stored.head.next,
-            transactions_gone = fork.transactions,
+            transactions_gone = fork.gone.len(),
             "the cluster's history went over to another timeline; decoding goes back"
         );
         let begin = Begin::From(Box::new(stored));
@@ -357,6 +362,19 @@ impl FeedSink<'_> {
             }
         }
     }
+
+    /// Where there is no room for restart points, going on would only put off the end, and make
+    /// more WAL to be read again.
+    fn wait_for_room(&self) -> Result<(), EngineError> {
+        let live = self.live;
+        while live.saving.is_stuck() && !live.stop.is_stopped() {
+            if let Some(why) = live.saving.given_up() {
+                return Err(EngineError::Output(why));
+            }
+            std::thread::sleep(LOOK / 5);
+        }
+        Ok(())
+    }
 }
 
 impl Sink for FeedSink<'_> {
@@ -375,9 +393,7 @@ impl Sink for FeedSink<'_> {
         if let Some(received) = &self.live.setting.received {
             received.set_applied(wal_end);
         }
-        if let Some(why) = self.live.saving.given_up() {
-            return Err(EngineError::Output(why));
-        }
+        self.wait_for_room()?;
         if self.due.is_now(wal_end, &self.live.saving) {
             self.request.ask();
         }
@@ -385,6 +401,10 @@ impl Sink for FeedSink<'_> {
     }
 
     fn restart_point(&mut self, point: RestartPoint) {
+        if self.live.stop.is_stopped() {
+            saver::hand_over_last(point, self.points, &self.live.saving);
+            return;
+        }
         saver::hand_over(point, self.points, &self.live.saving);
     }
 

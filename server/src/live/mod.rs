@@ -24,13 +24,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use redostream_engine::assembly::FileSpill;
+use redostream_engine::catalog::RelationRegistry;
 use redostream_engine::error::EngineError;
 use redostream_engine::framing::format::WalFormat;
 use redostream_engine::gate::Selection;
+use redostream_engine::limits::CHUNK_BYTES_MAX;
 use redostream_engine::pipeline::{Counters, StopToken};
 use redostream_engine::source::{Source, SourceMetrics, Upstream};
+use redostream_protocol::schema::RelationVersion;
 use redostream_protocol::wire::{Fault, FaultCode};
 use redostream_protocol::{Lsn, Position};
+use rustc_hash::FxHashSet;
 use tokio::sync::watch;
 
 use crate::restart_point::RestartPoints;
@@ -87,6 +91,8 @@ pub(crate) struct Live {
     pub(crate) setting: Setting,
     epoch: RwLock<Arc<Epoch>>,
     pub(crate) restart_points: RestartPoints,
+    /// The relation versions of running catch-up pipelines, by number.
+    catch_ups: Mutex<Vec<(u64, RelationRegistry)>>,
     saving: Saving,
     pub(crate) counters: Counters,
     pub(crate) gauges: gauges::Gauges,
@@ -129,6 +135,7 @@ impl Live {
             setting,
             epoch: RwLock::new(epoch),
             restart_points,
+            catch_ups: Mutex::default(),
             saving: Saving::default(),
             counters: Counters::default(),
             gauges: gauges::Gauges::default(),
@@ -215,6 +222,36 @@ impl Live {
         self.counters.wal_bytes.load(Ordering::Relaxed)
     }
 
+    /// Lets go of relation structures that nobody can ask for any more, now that a restart point at
+    /// `next` is written where transactions with rows of `open` are open. Gives what is needed now:
+    /// it stays until the next time, as `before` does, for sessions that are just at such a block.
+    fn let_go_of_relations(
+        &self,
+        next: Lsn,
+        open: Vec<RelationVersion>,
+        before: FxHashSet<RelationVersion>,
+    ) -> FxHashSet<RelationVersion> {
+        let epoch = self.epoch();
+        let mut needed = epoch.feed.relations();
+        needed.extend(open);
+        let all: FxHashSet<_> = needed.union(&before).copied().collect();
+        // The gate is at most in the middle of a chunk that begins where decoding stands.
+        let reached = || {
+            let decoded = Lsn(self.counters.decoded_lsn.load(Ordering::Acquire));
+            decoded.add(2 * CHUNK_BYTES_MAX as u64)
+        };
+        epoch.relations.let_go(next, reached, &all);
+        let (kept, seen) = (epoch.relations.kept(), epoch.relations.len());
+        tracing::debug!(kept, seen, "structures of relations");
+        needed
+    }
+
+    /// Ends decoding, and says to everybody why once they have what is before it.
+    pub(crate) fn fail(&self, fault: Fault) {
+        self.failure.lock().get_or_insert(fault);
+        self.shut_down();
+    }
+
     /// Why streams end: a fault of the log, or the server stops.
     fn end_fault(&self) -> Fault {
         let failure = self.failure.lock().clone();
@@ -228,8 +265,10 @@ fn spent(counter: &std::sync::atomic::AtomicU64, since: std::time::Instant) {
 
 /// What an engine error is to a subscriber.
 fn fault_of(error: &EngineError) -> Fault {
+    if let EngineError::Damaged { lsn, .. } = error {
+        return Fault::new(FaultCode::LogDamaged, error.to_string()).at(*lsn);
+    }
     let code = match error {
-        EngineError::Damaged { .. } => FaultCode::LogDamaged,
         error if error.is_log_fault() => FaultCode::Undecodable,
         EngineError::Source(_) | EngineError::EndsEarly { .. } => FaultCode::SourceLost,
         _ => FaultCode::Internal,

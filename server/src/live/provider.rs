@@ -138,7 +138,12 @@ impl StreamProvider for LiveProvider {
     }
 
     fn relation(&self, version: RelationVersion) -> Option<Arc<Relation>> {
-        self.0.epoch().relations.relation(version)
+        let known = self.0.epoch().relations.relation(version);
+        known.or_else(|| {
+            let catch_ups = self.0.catch_ups.lock();
+            let mut all = catch_ups.iter();
+            all.find_map(|(_, relations)| relations.relation(version))
+        })
     }
 
     fn status(&self) -> StatusSnapshot {
@@ -173,14 +178,11 @@ impl StreamProvider for LiveProvider {
         let heard_us = received.map_or(0, |received| received.last_message_us());
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let seconds = |counter: &AtomicU64| get(counter) as f64 / 1e9;
-        let stages = STAGES.iter().zip(&counters.busy_ns).map(|(name, busy)| {
-            let waiting = match *name {
-                "source" => seconds(&counters.wal_wait_ns),
-                "decoding" => seconds(&counters.work_wait_ns),
-                _ => 0.0,
-            };
-            ((*name).to_owned(), seconds(busy), waiting)
-        });
+        let times = counters.busy_ns.iter().zip(&counters.waiting_ns);
+        let stages = STAGES
+            .iter()
+            .zip(times)
+            .map(|(name, (busy, waiting))| ((*name).to_owned(), seconds(busy), seconds(waiting)));
         let [session, idle] = &live.gauges.session_ns;
         let further = [
             ("feed".to_owned(), seconds(&live.gauges.feed_ns), 0.0),
@@ -214,10 +216,9 @@ impl StreamProvider for LiveProvider {
         super::describe::describe(&self.0, database, table, at)
     }
 
-    fn database_name(&self, database: DatabaseOid) -> Option<String> {
+    fn database(&self, database: DatabaseOid) -> Option<Database> {
         let databases = self.current()?.databases().ok()?;
-        let found = databases.into_iter().find(|known| known.oid == database);
-        found.map(|found| found.name.lossy().into_owned())
+        databases.into_iter().find(|known| known.oid == database)
     }
 
     fn database_exists(&self, name: &str) -> bool {
@@ -246,6 +247,24 @@ impl StreamProvider for LiveProvider {
                 .unwrap_or(false)
         };
         known.iter().filter(|database| wanted(database)).any(has)
+    }
+
+    fn columns_of(
+        &self,
+        databases: &[String],
+        matches: &dyn Fn(&str, &str) -> bool,
+    ) -> Option<Vec<Vec<String>>> {
+        let current = self.current()?;
+        let mut tables = Vec::new();
+        for database in self.served(&current)? {
+            let name = database.name.lossy();
+            if databases.is_empty() || databases.iter().any(|wanted| *wanted == name) {
+                // A database that cannot be looked into (see above) has none.
+                let found = current.columns_of(database.oid, matches);
+                tables.extend(found.unwrap_or_default());
+            }
+        }
+        Some(tables)
     }
 
     fn probe(&self, request: &StartRequest) -> Result<(Position, String), Fault> {

@@ -10,7 +10,7 @@ use redostream_protocol::control::Start;
 use redostream_protocol::wire::{Fault, FaultCode};
 use redostream_protocol::{Lsn, Position};
 
-use super::catch_up::CatchUp;
+use super::catch_up::{CatchUp, Versions};
 use super::epoch::Epoch;
 use super::{Live, trim};
 use crate::session::{BlockEntry, BlockReader};
@@ -25,6 +25,8 @@ pub(super) struct LiveReader {
     live: Arc<Live>,
     epoch: Arc<Epoch>,
     way: Way,
+    /// The relation versions of the catch-up pipeline that the last block came from.
+    versions: Option<Versions>,
     start: Start,
     /// The last event given; what the feed still holds of it is cut off when joining.
     last: Option<Position>,
@@ -43,14 +45,18 @@ impl LiveReader {
             Start::At(lsn) => epoch.feed.at_lsn(lsn),
         };
         // Before C nothing was released, so a feed that was never evicted begins at C.
-        let way = match found {
-            FeedStart::At(sequence) => Way::Feed(epoch.feed.reader(sequence)),
-            FeedStart::Behind => Way::CatchUp(CatchUp::start(live, start.lsn())?),
+        let (way, versions) = match found {
+            FeedStart::At(sequence) => (Way::Feed(epoch.feed.reader(sequence)), None),
+            FeedStart::Behind => {
+                let (catch_up, versions) = CatchUp::start(live, start.lsn())?;
+                (Way::CatchUp(catch_up), Some(versions))
+            }
         };
         Ok(LiveReader {
             live: Arc::clone(live),
             epoch,
             way,
+            versions,
             start,
             last: None,
             released: Lsn::INVALID,
@@ -120,7 +126,9 @@ impl LiveReader {
                     Some(last) => last.commit_lsn,
                     None => self.released.max(self.start.lsn()),
                 };
-                self.way = Way::CatchUp(CatchUp::start(&self.live, from)?);
+                let (catch_up, versions) = CatchUp::start(&self.live, from)?;
+                self.way = Way::CatchUp(catch_up);
+                self.versions = Some(versions);
                 self.joining = self.last.is_some();
                 Ok(None)
             }
@@ -188,6 +196,8 @@ impl LiveReader {
     fn look(&mut self, timeout: Duration) -> Result<Option<Arc<BlockEntry>>, Fault> {
         self.follow()?;
         let Way::CatchUp(catch_up) = &mut self.way else {
+            // The last block of the catch-up pipeline has been dealt with.
+            self.versions = None;
             return self.next_of_feed(timeout);
         };
         let Some(block) = catch_up.next(timeout)? else {

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use redostream_engine::pipeline::RestartPoint;
 use redostream_protocol::Lsn;
+use rustc_hash::FxHashSet;
 
 use super::Live;
+use crate::restart_point::Draft;
 
 /// WAL after which a restart point is due, unless set otherwise.
 pub(crate) const WAL_BYTES: u64 = 64 << 20;
@@ -16,6 +18,10 @@ pub(crate) const WAL_BYTES: u64 = 64 << 20;
 const INTERVAL: Duration = Duration::from_secs(30);
 /// No two come closer than this.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How often one is tried again that could not be written.
+const AGAIN: Duration = Duration::from_millis(500);
+/// How long the last one waits for the one before it to be written.
+const LAST_MAX: Duration = Duration::from_secs(15);
 /// How long restart points may fail to be written before the server gives up.
 const FAILING_MAX: Duration = Duration::from_secs(60);
 
@@ -43,6 +49,11 @@ impl Saving {
         failing
             .as_ref()
             .map(|(_, why)| format!("room for restart points ({why})"))
+    }
+
+    /// Whether decoding has to pause: a restart point is tried again and again.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.busy.load(Ordering::Acquire) && self.failing.lock().is_some()
     }
 
     /// Why restart points could not be written for so long that there is no going on.
@@ -102,32 +113,76 @@ pub(super) fn hand_over(point: RestartPoint, to: &SyncSender<RestartPoint>, savi
     }
 }
 
+/// Hands over the last one: nothing comes after it, so it waits for one that is being written.
+pub(super) fn hand_over_last(point: RestartPoint, to: &SyncSender<RestartPoint>, saving: &Saving) {
+    let since = Instant::now();
+    while saving.busy.swap(true, Ordering::AcqRel) {
+        if since.elapsed() > LAST_MAX {
+            tracing::error!("no last restart point: the one before it cannot be written");
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    if saving.written.load(Ordering::Acquire) == point.gate.next.0 || to.send(point).is_err() {
+        saving.busy.store(false, Ordering::Release);
+    }
+}
+
 /// Writes restart points until nobody sends any.
 pub(super) fn run(live: &Live, points: &Receiver<RestartPoint>) {
+    let mut needed = FxHashSet::default();
     for point in points {
-        let (lsn, since) = (point.gate.next, Instant::now());
-        let open = point.assembly.open().count();
+        let mut draft = Draft::new(point);
+        let written = write(live, &mut draft);
+        live.saving.busy.store(false, Ordering::Release);
+        if written {
+            let (next, open) = (draft.gate.next, draft.assembly.relations());
+            // The structures that it holds must not count as held.
+            drop(draft);
+            needed = live.let_go_of_relations(next, open, needed);
+        }
+    }
+}
+
+/// Writes one; as long as there is no room, again and again. Gives up when the server stops or has
+/// given up, or when it cannot be tried again.
+fn write(live: &Live, draft: &mut Draft) -> bool {
+    let saving = &live.saving;
+    let (lsn, since) = (draft.gate.next, Instant::now());
+    let open = draft.assembly.open().count();
+    let mut told = false;
+    loop {
         let at_hand = |lsn| live.is_at_hand(lsn);
-        match live.restart_points.store(point, at_hand) {
+        let error = match live.restart_points.store(draft, at_hand) {
             Ok(head) => {
                 let took = since.elapsed();
                 tracing::info!(
                     %lsn, open_transactions = open, rows = head.rows.len(),
                     ms = took.as_millis(), "restart point written"
                 );
-                live.saving.written.store(lsn.0, Ordering::Release);
-                live.saving.count.fetch_add(1, Ordering::Relaxed);
-                *live.saving.failing.lock() = None;
+                saving.written.store(lsn.0, Ordering::Release);
+                saving.count.fetch_add(1, Ordering::Relaxed);
+                *saving.failing.lock() = None;
                 live.tell_earliest();
+                return true;
             }
-            Err(error) => {
-                tracing::error!(%error, %lsn, "a restart point could not be written");
-                let mut failing = live.saving.failing.lock();
-                let since = failing.as_ref().map_or(since, |(since, _)| *since);
-                *failing = Some((since, error.to_string()));
-            }
+            Err(error) => error,
+        };
+        if !std::mem::replace(&mut told, true) {
+            tracing::error!(%error, %lsn, "a restart point cannot be written; decoding waits");
         }
-        live.saving.busy.store(false, Ordering::Release);
+        {
+            let mut failing = saving.failing.lock();
+            let since = failing.as_ref().map_or(since, |(since, _)| *since);
+            *failing = Some((since, error.to_string()));
+        }
+        if saving.given_up().is_some() {
+            live.give_up();
+        }
+        if live.stop.is_stopped() || saving.given_up().is_some() || !draft.is_whole() {
+            return false;
+        }
+        std::thread::sleep(AGAIN);
     }
 }
 

@@ -55,6 +55,14 @@ pub(super) struct Body {
     pub(super) pages: Vec<(RelFileNode, u32, Place)>,
 }
 
+/// The same, to be written.
+#[derive(Serialize)]
+pub(super) struct BodyRef<'a> {
+    pub(super) gate: &'a GateState,
+    pub(super) assembly: &'a AssemblerState,
+    pub(super) pages: &'a [(RelFileNode, u32, Place)],
+}
+
 /// What is wrong with a file: the system's words, or that it is not what was written.
 #[derive(Debug)]
 pub(super) enum Fault {
@@ -72,7 +80,7 @@ impl From<io::Error> for Fault {
 }
 
 /// Writes a file, and sees to it that it is on disk.
-pub(super) fn write(path: &Path, head: &Head, body: &Body) -> io::Result<u64> {
+pub(super) fn write(path: &Path, head: &Head, body: &BodyRef<'_>) -> io::Result<u64> {
     let file = File::create(path)?;
     let head = postcard::to_stdvec(head).map_err(io::Error::other)?;
     let mut frames = Frames {

@@ -18,13 +18,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
-use redostream_engine::assembly::AssemblerState;
+use redostream_engine::assembly::{AssemblerState, SpilledCopy};
+use redostream_engine::catalog::SharedPage;
 use redostream_engine::gate::GateState;
 use redostream_engine::pipeline::RestartPoint;
 use redostream_protocol::{Lsn, Xid};
 
 pub(crate) use file::Head;
-use file::{Body, Fault};
+use file::{Body, BodyRef, Fault};
 use pages::Known;
 use thinning::Kept;
 
@@ -71,6 +72,40 @@ pub(crate) enum RestartError {
         /// What is to be.
         wanted: String,
     },
+}
+
+/// A restart point that is to be stored: where there is no room it can be tried again.
+pub(crate) struct Draft {
+    pub(crate) gate: GateState,
+    pub(crate) assembly: AssemblerState,
+    pages: Vec<SharedPage>,
+    /// Spilled rows that are not in their place yet.
+    spilled: Vec<SpilledCopy>,
+    /// Those that are.
+    rows: Vec<(Xid, u64)>,
+}
+
+impl Draft {
+    pub(crate) fn new(point: RestartPoint) -> Self {
+        let RestartPoint {
+            mut gate,
+            assembly,
+            spilled,
+        } = point;
+        Draft {
+            pages: gate.take_pages(),
+            gate,
+            assembly,
+            spilled,
+            rows: Vec::new(),
+        }
+    }
+
+    /// Whether all of it is still there, so that it can be tried again after a failure.
+    pub(crate) fn is_whole(&self) -> bool {
+        let mut left = self.spilled.iter();
+        left.all(|copy| copy.copy.kept.is_some())
+    }
 }
 
 /// A restart point as it is read.
@@ -155,40 +190,38 @@ impl RestartPoints {
     /// `is_at_hand` says whether WAL at an LSN can still be read.
     pub(crate) fn store(
         &self,
-        point: RestartPoint,
+        draft: &mut Draft,
         is_at_hand: impl Fn(Lsn) -> bool,
     ) -> Result<Head, RestartError> {
-        let RestartPoint {
-            mut gate,
-            assembly,
-            spilled,
-        } = point;
         let at = |path: &Path| {
             let path = path.to_owned();
             |error| RestartError::Io { path, error }
         };
-        let next = gate.next;
+        let next = draft.gate.next;
         let placed = self
             .known
             .lock()
-            .place(&self.directory, gate.take_pages())
+            .place(&self.directory, draft.pages.clone())
             .map_err(|(path, error)| RestartError::Io { path, error })?;
-        let mut rows = Vec::new();
-        for copy in spilled {
+        while let Some(copy) = draft.spilled.last_mut() {
             let path = self.rows_path(next, copy.top);
-            match copy.copy.kept {
+            match &copy.copy.kept {
                 Some(kept) => kept.store_as(&path).map_err(at(&path))?,
                 None => {
-                    let mut reader = copy.copy.reader;
+                    let reader = &mut copy.copy.reader;
                     let copied = File::create(&path).and_then(|mut file| {
-                        io::copy(&mut reader, &mut file)?;
+                        io::copy(reader, &mut file)?;
                         file.sync_all()
                     });
                     copied.map_err(at(&path))?;
                 }
             }
-            rows.push((copy.top, copy.bytes));
+            draft.rows.push((copy.top, copy.bytes));
+            draft.spilled.pop();
         }
+        let gate = &draft.gate;
+        let mut rows = draft.rows.clone();
+        rows.sort_unstable();
         let head = Head {
             system_identifier: self.system_identifier,
             next,
@@ -198,10 +231,10 @@ impl RestartPoints {
             packs: placed.1,
             rows,
         };
-        let body = Body {
+        let body = BodyRef {
             gate,
-            assembly,
-            pages: placed.0,
+            assembly: &draft.assembly,
+            pages: &placed.0,
         };
         let path = self.path(next);
         let temporary = path.with_extension("new");

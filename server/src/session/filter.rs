@@ -1,9 +1,10 @@
-//! Which events a session wants: databases, table patterns, kinds.
+//! Which events a session wants: databases, table patterns, kinds; and which columns of its rows.
 //!
 //! Events without a table (messages, changes of types and schemas) pass table patterns only where
 //! their kind is asked for by name, or where no table is asked for.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use redostream_protocol::event::{Event, EventKind};
 use redostream_protocol::schema::{Relation, RelationVersion};
 use redostream_protocol::wire::{Fault, FaultCode};
 
+use super::columns::{ColumnLists, Narrowed};
 use super::limits::{FILTER_ITEM_BYTES_MAX, FILTER_ITEMS_MAX};
 use super::provider::StreamProvider;
 
@@ -48,10 +50,19 @@ impl TablePattern {
         in_schema && like(&self.table, table)
     }
 
-    fn has_wildcards(&self) -> bool {
+    pub(super) fn has_wildcards(&self) -> bool {
         let text = self.schema.iter().chain([&self.table]);
         text.flat_map(|part| part.chars())
             .any(|c| matches!(c, '*' | '?'))
+    }
+}
+
+impl fmt::Display for TablePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(schema) = &self.schema {
+            write!(f, "{schema}.")?;
+        }
+        f.write_str(&self.table)
     }
 }
 
@@ -137,8 +148,7 @@ impl Rule {
         {
             let schema = pattern.schema.as_deref();
             if !provider.table_exists(&self.databases, schema, &pattern.table) {
-                let schema = schema.map(|name| format!("{name}.")).unwrap_or_default();
-                return missing("table", &format!("{schema}{}", pattern.table));
+                return missing("table", &pattern.to_string());
             }
         }
         Ok(())
@@ -165,7 +175,7 @@ impl Rule {
 
     /// Refuses a wish that names something outside of what this rule grants; what wildcards would
     /// find there is left out without a word.
-    pub(super) fn check_granted(&self, wish: &Rule) -> Result<(), Fault> {
+    pub(super) fn check_granted(&self, wish: &Rule, columns: &ColumnLists) -> Result<(), Fault> {
         let refuse = |what: &str, name: &str| {
             let message = format!("the token does not cover {what} {name}");
             Err(Fault::new(FaultCode::Unauthorised, message))
@@ -175,31 +185,22 @@ impl Rule {
                 return refuse("database", name);
             }
         }
-        for wanted in wish
-            .tables
-            .iter()
-            .filter(|pattern| !pattern.has_wildcards())
-        {
-            let covered = match &wanted.schema {
-                Some(schema) => self.admits_table(schema, &wanted.table),
-                // In some schema, perhaps.
-                None => {
-                    self.tables.is_empty()
-                        || self
-                            .tables
-                            .iter()
-                            .any(|granted| like(&granted.table, &wanted.table))
-                }
-            };
-            if !covered {
-                let schema = wanted.schema.as_deref().map(|schema| format!("{schema}."));
-                return refuse(
-                    "table",
-                    &format!("{}{}", schema.unwrap_or_default(), wanted.table),
-                );
-            }
+        let named = wish.tables.iter().chain(columns.tables());
+        let mut named = named.filter(|pattern| !pattern.has_wildcards());
+        match named.find(|wanted| !self.covers(wanted)) {
+            Some(wanted) => refuse("table", &wanted.to_string()),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Whether a pattern without wildcards names what may be looked at.
+    fn covers(&self, wanted: &TablePattern) -> bool {
+        let granted = |rule: &TablePattern| like(&rule.table, &wanted.table);
+        match &wanted.schema {
+            Some(schema) => self.admits_table(schema, &wanted.table),
+            // In some schema, perhaps.
+            None => self.tables.is_empty() || self.tables.iter().any(granted),
+        }
     }
 
     fn names_tables(&self) -> bool {
@@ -253,11 +254,13 @@ impl Kinds {
 
 /// What becomes of an event.
 #[derive(Debug)]
-pub(super) enum Verdict {
+pub(super) enum Verdict<'f> {
     Keep,
     Drop,
     /// These bytes instead.
     Replace(Bytes),
+    /// Only these columns of it.
+    Narrow(&'f Narrowed),
 }
 
 /// What a session wants of a block of rows alone.
@@ -268,15 +271,34 @@ pub(super) enum Share {
     Some,
 }
 
+/// What a session wants of a relation's rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    Nothing,
+    Whole,
+    /// Some columns; the place among those that are narrowed.
+    Narrowed(usize),
+}
+
+/// What a session asks for and is granted.
+pub(super) struct Wish {
+    pub(super) asked: Rule,
+    pub(super) granted: Rule,
+    pub(super) kinds: Kinds,
+    pub(super) columns: ColumnLists,
+}
+
 /// A session's filter, with what it has decided so far.
 pub(super) struct Filter {
     provider: Arc<dyn StreamProvider>,
     rules: Vec<Rule>,
     kinds: Kinds,
+    columns: ColumnLists,
     /// Whether events without a table may be seen at all.
     others: bool,
-    relations: HashMap<RelationVersion, bool>,
-    last: Option<(RelationVersion, bool)>,
+    relations: HashMap<RelationVersion, Wanted>,
+    last: Option<(RelationVersion, Wanted)>,
+    narrowed: Vec<Narrowed>,
     databases: HashMap<DatabaseOid, bool>,
 }
 
@@ -284,37 +306,51 @@ impl Filter {
     /// A filter that admits what was asked for as far as it is granted; none if that is
     /// everything.
     #[must_use]
-    pub(super) fn new(
-        provider: Arc<dyn StreamProvider>,
-        asked: Rule,
-        granted: Rule,
-        kinds: Kinds,
-    ) -> Option<Self> {
+    pub(super) fn new(provider: Arc<dyn StreamProvider>, wish: Wish) -> Option<Self> {
         // A message may tell of any table.
-        let others = !granted.names_tables();
-        let rules = [asked, granted].into_iter();
+        let others = !wish.granted.names_tables();
+        let rules = [wish.asked, wish.granted].into_iter();
         let rules: Vec<Rule> = rules.filter(|rule| !rule.is_all()).collect();
-        (!rules.is_empty() || kinds != Kinds::default()).then(|| Self {
+        let (kinds, columns) = (wish.kinds, wish.columns);
+        let bounds = !rules.is_empty() || kinds != Kinds::default() || !columns.is_empty();
+        bounds.then(|| Self {
             provider,
             rules,
             kinds,
+            columns,
             others,
             relations: HashMap::new(),
             last: None,
+            narrowed: Vec::new(),
             databases: HashMap::new(),
         })
     }
 
+    /// A relation as the session is sent it.
+    pub(super) fn relation(&mut self, version: RelationVersion) -> Result<Arc<Relation>, Fault> {
+        match self.wanted(version)? {
+            Wanted::Narrowed(place) => Ok(Arc::clone(&self.narrowed_at(place)?.relation)),
+            Wanted::Whole | Wanted::Nothing => known_relation(&*self.provider, version),
+        }
+    }
+
+    fn narrowed_at(&self, place: usize) -> Result<&Narrowed, Fault> {
+        let found = self.narrowed.get(place);
+        found.ok_or_else(|| Fault::new(FaultCode::Internal, "a column list was lost"))
+    }
+
     /// What is wanted of a block that holds rows of its relations and nothing else.
     pub(super) fn share(&mut self, block: &Block) -> Result<Share, Fault> {
-        let mut wanted = 0;
+        let (mut whole, mut nothing) = (true, true);
         for version in &block.relations {
-            wanted += usize::from(self.admits_relation(*version)?);
+            let wanted = self.wanted(*version)?;
+            whole &= wanted == Wanted::Whole;
+            nothing &= wanted == Wanted::Nothing;
         }
-        Ok(match wanted {
-            0 => Share::None,
-            _ if wanted < block.relations.len() || self.kinds != Kinds::default() => Share::Some,
-            _ => Share::All,
+        Ok(match (nothing, whole && self.kinds == Kinds::default()) {
+            (true, _) => Share::None,
+            (false, true) => Share::All,
+            (false, false) => Share::Some,
         })
     }
 
@@ -324,7 +360,7 @@ impl Filter {
         event: &Event<'_>,
         database: Option<DatabaseOid>,
         block: &Block,
-    ) -> Result<Verdict, Fault> {
+    ) -> Result<Verdict<'_>, Fault> {
         let keep = |admitted| {
             if admitted {
                 Verdict::Keep
@@ -340,14 +376,17 @@ impl Filter {
             EventKind::Ddl => Ok(keep(
                 self.admits_place(database, block) && self.admits_ddl(event)?,
             )),
-            _ if event.header.relation.0 != 0 => {
-                Ok(keep(self.admits_relation(event.header.relation)?))
-            }
+            _ if event.header.relation.0 != 0 => match self.wanted(event.header.relation)? {
+                Wanted::Nothing => Ok(Verdict::Drop),
+                Wanted::Whole => Ok(Verdict::Keep),
+                Wanted::Narrowed(place) => Ok(Verdict::Narrow(self.narrowed_at(place)?)),
+            },
             kind => {
                 let asked =
                     self.kinds.names(kind) || self.rules.iter().all(|r| r.tables.is_empty());
                 let admitted = self.others && asked;
-                Ok(keep(admitted && self.admits_place(database, block)))
+                let place = database.or_else(|| event.database());
+                Ok(keep(admitted && self.admits_place(place, block)))
             }
         }
     }
@@ -356,15 +395,15 @@ impl Filter {
     pub(super) fn admits_undecodable(&mut self, version: RelationVersion) -> Result<bool, Fault> {
         let rows = [EventKind::Insert, EventKind::Update, EventKind::Delete];
         let any = rows.into_iter().any(|kind| self.kinds.admits(kind));
-        Ok(any && self.admits_relation(version)?)
+        Ok(any && self.wanted(version)? != Wanted::Nothing)
     }
 
-    fn judge_truncate(&mut self, event: &Event<'_>) -> Result<Verdict, Fault> {
+    fn judge_truncate(&mut self, event: &Event<'_>) -> Result<Verdict<'static>, Fault> {
         let versions = event.payload.as_chunks::<4>().0;
         let mut kept = Vec::with_capacity(versions.len());
         for version in versions {
             let version = RelationVersion(u32::from_le_bytes(*version));
-            if self.admits_relation(version)? {
+            if self.wanted(version)? != Wanted::Nothing {
                 kept.push(version);
             }
         }
@@ -376,6 +415,9 @@ impl Filter {
         }
         let mut header = event.header;
         header.count = kept.len() as u16;
+        if header.relation.0 != 0 {
+            header.relation = kept.first().copied().unwrap_or_default();
+        }
         header.size = (redostream_protocol::event::HEADER_BYTES + kept.len() * 4) as u32;
         let mut bytes = header.to_bytes().to_vec();
         for version in kept {
@@ -384,27 +426,40 @@ impl Filter {
         Ok(Verdict::Replace(Bytes::from(bytes)))
     }
 
-    fn admits_relation(&mut self, version: RelationVersion) -> Result<bool, Fault> {
-        if let Some((last, admitted)) = self.last
+    fn wanted(&mut self, version: RelationVersion) -> Result<Wanted, Fault> {
+        if let Some((last, wanted)) = self.last
             && last == version
         {
-            return Ok(admitted);
+            return Ok(wanted);
         }
-        let admitted = match self.relations.get(&version) {
-            Some(admitted) => *admitted,
+        let wanted = match self.relations.get(&version) {
+            Some(wanted) => *wanted,
             None => {
-                let relation = known_relation(&*self.provider, version)?;
-                let (schema, table) = (relation.schema.lossy(), relation.name.lossy());
-                let database = relation.database.name.lossy();
-                let admitted = self.rules.iter().all(|rule| {
-                    rule.admits_database(&database) && rule.admits_table(&schema, &table)
-                });
-                self.relations.insert(version, admitted);
-                admitted
+                let wanted = self.decide(version)?;
+                self.relations.insert(version, wanted);
+                wanted
             }
         };
-        self.last = Some((version, admitted));
-        Ok(admitted)
+        self.last = Some((version, wanted));
+        Ok(wanted)
+    }
+
+    fn decide(&mut self, version: RelationVersion) -> Result<Wanted, Fault> {
+        let relation = known_relation(&*self.provider, version)?;
+        let (schema, table) = (relation.schema.lossy(), relation.name.lossy());
+        let database = relation.database.name.lossy();
+        let admits =
+            |rule: &Rule| rule.admits_database(&database) && rule.admits_table(&schema, &table);
+        if !self.rules.iter().all(admits) {
+            return Ok(Wanted::Nothing);
+        }
+        Ok(match self.columns.narrow(&relation) {
+            Some(narrowed) => {
+                self.narrowed.push(narrowed);
+                Wanted::Narrowed(self.narrowed.len() - 1)
+            }
+            None => Wanted::Whole,
+        })
     }
 
     /// Whether an event without a relation is in a database that is wanted.
@@ -423,9 +478,10 @@ impl Filter {
         if let Some(admitted) = self.databases.get(&oid) {
             return *admitted;
         }
-        let Some(name) = self.provider.database_name(oid) else {
+        let Some(database) = self.provider.database(oid) else {
             return false;
         };
+        let name = database.name.lossy();
         let admitted = self.rules.iter().all(|rule| rule.admits_database(&name));
         self.databases.insert(oid, admitted);
         admitted

@@ -16,6 +16,7 @@
 //! session. An error frame with a number comes after everything before it; one without concerns the
 //! connection, or a session that cannot go on, and is said at once.
 
+mod columns;
 mod connection;
 mod door;
 mod filter;
@@ -39,6 +40,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
+
+use crate::access::Shared;
 
 pub use filter::{Rule, TablePattern};
 pub use provider::{
@@ -76,9 +79,9 @@ pub struct SessionOptions {
     /// Checks tokens; none to let everybody in.
     pub authorise: Option<Authorise>,
     /// TLS of data connections.
-    pub data_tls: Option<Arc<rustls::ServerConfig>>,
+    pub data_tls: Option<Shared<rustls::ServerConfig>>,
     /// TLS of the control plane.
-    pub control_tls: Option<Arc<rustls::ServerConfig>>,
+    pub control_tls: Option<Shared<rustls::ServerConfig>>,
     /// What becomes of a subscriber whose table cannot be decoded.
     pub on_undecodable: OnUndecodable,
 }
@@ -193,6 +196,17 @@ impl SessionServer {
         Arc::clone(&self.registry)
     }
 
+    /// Takes sessions for so long (`open`), then no more, and lets those that are here come to
+    /// their own end, for up to `timeout`: an error that ended decoding reaches each after
+    /// everything before it.
+    pub async fn drain(&self, open: Duration, timeout: Duration) {
+        let registry = Arc::clone(&self.registry);
+        let drained = tokio::task::spawn_blocking(move || registry.drain(open, timeout));
+        if let Err(error) = drained.await {
+            tracing::error!(%error, "waiting for sessions failed");
+        }
+    }
+
     /// Ends all sessions in order, writes what was acknowledged, and stops; waits up to `timeout`
     /// for clients that are slow to take their last frames.
     pub async fn stop(self, timeout: Duration) {
@@ -222,13 +236,15 @@ async fn accept(
     mut stopped: watch::Receiver<bool>,
 ) {
     let door = Door::new(listener);
-    let tls = registry.options.data_tls.clone().map(TlsAcceptor::from);
+    let tls = registry.options.data_tls.clone();
     loop {
         let stream = tokio::select! {
             stream = door.next() => stream,
             _ = stopped.changed() => return,
         };
-        let (registry, tls, guard) = (Arc::clone(&registry), tls.clone(), stream.guard());
+        // As it is now: certificates may have been read anew.
+        let tls = tls.as_ref().map(|tls| TlsAcceptor::from(tls.get()));
+        let (registry, guard) = (Arc::clone(&registry), stream.guard());
         tokio::spawn(async move {
             match Accepted::greet(stream, tls.as_ref()).await {
                 Ok(stream) => connection::serve(stream, registry, guard).await,

@@ -315,6 +315,11 @@ impl Outgoing {
         self.ready.notify_one();
     }
 
+    /// Whether sockets are the limit: every connection has a frame, and another waits for each.
+    pub(super) fn is_behind(&self) -> bool {
+        self.state.lock().frames.len() >= usize::from(self.streams)
+    }
+
     /// How far the session is, and whether it waits for credit, sends, or idles.
     pub(super) fn progress(&self) -> (Progress, &'static str) {
         let state = self.state.lock();

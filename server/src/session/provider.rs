@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use redostream_engine::feed::block::Block;
 use redostream_protocol::control::{From as Place, Start};
-use redostream_protocol::schema::{Relation, RelationVersion};
+use redostream_protocol::schema::{Database, Relation, RelationVersion};
 use redostream_protocol::wire::check::{BlockSummary, CheckError, scan};
 use redostream_protocol::wire::data::DataBody;
 use redostream_protocol::wire::limits::DATA_RAW_BYTES_MAX;
@@ -57,13 +57,22 @@ pub trait StreamProvider: Send + Sync + 'static {
     fn describe(&self, database: &str, table: &str, at: Option<&str>) -> Result<String, Fault>;
     /// The oldest position, and where a stream from this place would begin.
     fn probe(&self, request: &StartRequest) -> Result<(Position, String), Fault>;
-    /// The name of a database, if it is known.
-    fn database_name(&self, _database: DatabaseOid) -> Option<String> {
+    /// A database, if it is known.
+    fn database(&self, _database: DatabaseOid) -> Option<Database> {
         None
     }
     /// Whether there is a database of this name now.
     fn database_exists(&self, _name: &str) -> bool {
         true
+    }
+    /// The columns of each table there is now, in any of `databases` (in any at all if empty), whose
+    /// schema and name `matches`; none if that cannot be said.
+    fn columns_of(
+        &self,
+        _databases: &[String],
+        _matches: &dyn Fn(&str, &str) -> bool,
+    ) -> Option<Vec<Vec<String>>> {
+        None
     }
     /// Whether there is such a table now, in any of `databases` (in any at all if empty) and, if
     /// it is given, in this schema.

@@ -13,7 +13,7 @@ use redostream_protocol::wire::{
     DataHead, End, EndReason, Fault, FaultCode, HEADER_BYTES, Heartbeat, Payload, RelationPart,
     WireError, credit, push_frame,
 };
-use redostream_protocol::{Lsn, Position};
+use redostream_protocol::{DatabaseOid, Lsn, Position};
 
 use super::filter::{Filter, known_relation};
 use super::limits::{
@@ -54,9 +54,11 @@ pub(super) struct Pump {
     reader: Box<dyn BlockReader>,
     selection: Selection,
     until: Option<Until>,
-    compress: bool,
+    compression: Compress,
     sequence: u64,
     relations: HashSet<RelationVersion>,
+    /// Those that the session has been told of, by themselves or with a relation.
+    databases: HashSet<DatabaseOid>,
     /// The last event sent.
     position: Position,
     /// The highest LSN said to be released.
@@ -73,8 +75,17 @@ pub(super) struct Wanted {
     pub(super) start: Start,
     pub(super) until: Option<Until>,
     pub(super) filter: Option<Filter>,
-    pub(super) compress: bool,
     pub(super) on_undecodable: OnUndecodable,
+    pub(super) compression: Compress,
+}
+
+/// Which blocks are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Compress {
+    Never,
+    /// Those that would wait for a connection anyway.
+    Behind,
+    Always,
 }
 
 impl Pump {
@@ -90,9 +101,10 @@ impl Pump {
             reader,
             selection: Selection::new(start, until, filter, undecodable),
             until: wanted.until,
-            compress: wanted.compress,
+            compression: wanted.compression,
             sequence: 0,
             relations: HashSet::new(),
+            databases: HashSet::new(),
             position: Position::default(),
             told: Lsn(0),
             heartbeat_at: Instant::now(),
@@ -222,13 +234,14 @@ impl Pump {
         match selected {
             Selected::Whole => {
                 self.relations(out, &block.relations)?;
+                self.databases(out, &block.databases)?;
                 let head = Head {
                     first: block.first,
                     last: block.last,
                     wal_end: block.wal_end,
                     continues: block.continues.clone(),
                 };
-                self.frames(out, &head, entry.bodies(self.compress))
+                self.frames(out, &head, entry.bodies(self.compresses(out)))
             }
             Selected::Runs(runs) => {
                 self.skipped = true;
@@ -251,14 +264,23 @@ impl Pump {
 
     fn run_of_events(&mut self, out: &Outgoing, run: Run, wal_end: Lsn) -> Result<(), Stop> {
         self.relations(out, &run.relations)?;
+        self.databases(out, &run.databases)?;
         let head = Head {
             first: run.first,
             last: run.last,
             wal_end,
             continues: run.continues,
         };
-        let bodies = data_bodies(&run.pieces, self.compress);
+        let bodies = data_bodies(&run.pieces, self.compresses(out));
         self.frames(out, &head, &bodies)
+    }
+
+    fn compresses(&self, out: &Outgoing) -> bool {
+        match self.compression {
+            Compress::Never => false,
+            Compress::Behind => out.is_behind(),
+            Compress::Always => true,
+        }
     }
 
     /// Sends the relations that the session has not been sent.
@@ -267,12 +289,29 @@ impl Pump {
             if self.relations.contains(version) {
                 continue;
             }
-            let relation = known_relation(&*self.provider, *version)?;
+            let known = || known_relation(&*self.provider, *version);
+            let relation = self.selection.relation(*version, known)?;
             for part in RelationPart::split(&relation)? {
                 let (frame, cost) = self.small(&part);
                 self.push(out, frame, cost, Progress::default())?;
             }
             self.relations.insert(*version);
+            self.databases.insert(relation.database.oid);
+        }
+        Ok(())
+    }
+
+    /// Sends the names of databases of which the session has not been sent anything yet.
+    fn databases(&mut self, out: &Outgoing, databases: &[DatabaseOid]) -> Result<(), Stop> {
+        for oid in databases {
+            if *oid == DatabaseOid::INVALID || !self.databases.insert(*oid) {
+                continue;
+            }
+            // One that is gone by now has no name.
+            if let Some(database) = self.provider.database(*oid) {
+                let (frame, cost) = self.small(&database);
+                self.push(out, frame, cost, Progress::default())?;
+            }
         }
         Ok(())
     }

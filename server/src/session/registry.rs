@@ -7,18 +7,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::{Condvar, Mutex};
-use redostream_protocol::Lsn;
 use redostream_protocol::control::{From as Place, Start, Until, v1};
 use redostream_protocol::wire::limits::STREAMS_MAX;
 use redostream_protocol::wire::{Ack, EndReason, Fault, FaultCode};
+use redostream_protocol::{Lsn, Position};
 
-use super::filter::{Filter, Kinds, Rule};
+use super::columns::ColumnLists;
+use super::filter::{Filter, Kinds, Rule, Wish};
 use super::limits::{
     FLUSH_INTERVAL, INSTANCE_BYTES_MAX, LINGER, NAME_BYTES_MAX, SUBSCRIPTIONS_MAX,
 };
 use super::outgoing::Outgoing;
 use super::provider::{StartRequest, StreamProvider};
-use super::pump::{Pump, Wanted};
+use super::pump::{Compress, Pump, Wanted};
 use super::subscriptions::{StoreError, Subscription, SubscriptionStore};
 use super::{Grant, SessionOptions};
 
@@ -241,14 +242,18 @@ impl Registry {
             until: asked.until,
             filter: Filter::new(
                 Arc::clone(&self.provider),
-                asked.rule,
-                grant.rule.clone(),
-                asked.kinds,
+                Wish {
+                    asked: asked.rule,
+                    granted: grant.rule.clone(),
+                    kinds: asked.kinds,
+                    columns: asked.columns,
+                },
             ),
-            compress: match v1::Compression::try_from(request.compression) {
-                Ok(v1::Compression::None) => false,
-                Ok(v1::Compression::Lz4) => true,
-                _ => !loopback,
+            compression: match v1::Compression::try_from(request.compression) {
+                Ok(v1::Compression::None) => Compress::Never,
+                Ok(v1::Compression::Lz4) => Compress::Always,
+                _ if loopback => Compress::Never,
+                _ => Compress::Behind,
             },
             on_undecodable: self.options.on_undecodable,
         };
@@ -297,12 +302,20 @@ impl Registry {
     /// Takes an acknowledgement; it must not be of what was never sent.
     pub(super) fn acknowledge(&self, session: &Session, ack: &Ack) -> Result<(), Fault> {
         let (sent, _) = session.out.progress();
-        let known_released = sent.released.max(sent.position.commit_lsn);
-        if ack.position > sent.position || ack.released > known_released {
+        let mut inner = self.inner.lock();
+        // Who has come back may say again what was sent before, also by another server.
+        let before = inner.names.get(&session.name).map(Subscription::resume);
+        let (position, released) = match before {
+            Some(Start::After(position)) => (position, position.commit_lsn),
+            Some(Start::At(lsn)) => (Position::default(), lsn),
+            None => Default::default(),
+        };
+        let most = sent.position.max(position);
+        let most_released = sent.released.max(most.commit_lsn).max(released);
+        if ack.position > most || ack.released > most_released {
             let message = format!("{} was acknowledged and never sent", ack.position);
             return Err(Fault::new(FaultCode::BadRequest, message));
         }
-        let mut inner = self.inner.lock();
         // What a client said last may be read after its session has ended, and counts as long as
         // nobody else has taken the name.
         let holder = inner.holders.get(&session.name);
@@ -459,6 +472,24 @@ impl Registry {
         list
     }
 
+    /// Takes sessions for so long (`open`), then no more, and waits up to `timeout` for those that
+    /// are here to end by themselves; may block.
+    pub(super) fn drain(&self, open: std::time::Duration, timeout: std::time::Duration) {
+        let closing = std::time::Instant::now() + open;
+        let mut inner = self.inner.lock();
+        while !self.changed.wait_until(&mut inner, closing).timed_out() {}
+        inner.stopping = true;
+        while !inner.sessions.is_empty() {
+            if self
+                .changed
+                .wait_until(&mut inner, closing + timeout)
+                .timed_out()
+            {
+                return;
+            }
+        }
+    }
+
     /// Takes no more sessions and asks those that are here to end.
     pub(super) fn begin_stop(&self) {
         let mut inner = self.inner.lock();
@@ -514,6 +545,7 @@ struct Asked {
     until: Option<Until>,
     rule: Rule,
     kinds: Kinds,
+    columns: ColumnLists,
 }
 
 impl Asked {
@@ -546,10 +578,13 @@ impl Asked {
             until: until.map_err(|error| bad(error.to_string()))?,
             rule: Rule::parse(&request.databases, &request.tables, &request.exclude_tables)?,
             kinds: Kinds::parse(&request.kinds)?,
+            columns: ColumnLists::parse(&request.columns)?,
         };
-        grant.rule.check_granted(&asked.rule)?;
+        grant.rule.check_granted(&asked.rule, &asked.columns)?;
         if !request.allow_missing {
             asked.rule.check_exists(provider)?;
+            let databases = &asked.rule.databases;
+            asked.columns.check_exists(databases, provider)?;
         }
         Ok(asked)
     }

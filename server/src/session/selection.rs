@@ -5,16 +5,17 @@
 //! which nothing is left is not sent at all, begin and commit included; but where the stream begins
 //! inside it, its commit is, since its begin has been seen.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use redostream_engine::feed::block::Block;
 use redostream_protocol::control::{Start, Until};
-use redostream_protocol::event::{Event, EventError, EventKind, TransactionHeader};
-use redostream_protocol::schema::RelationVersion;
+use redostream_protocol::event::{Event, EventError, EventKind, HEADER_BYTES, TransactionHeader};
+use redostream_protocol::schema::{Relation, RelationVersion};
 use redostream_protocol::wire::limits::DATA_RAW_BYTES_MAX;
 use redostream_protocol::wire::{Fault, FaultCode};
-use redostream_protocol::{Cursor, Position};
+use redostream_protocol::{Cursor, DatabaseOid, Position};
 
 use super::filter::{Filter, Share, Verdict};
 use super::provider::{BlockEntry, joined};
@@ -34,8 +35,8 @@ pub(super) struct Run {
     pub(super) last: Position,
     pub(super) continues: Option<Arc<TransactionHeader>>,
     pub(super) pieces: Vec<Bytes>,
-    pub(super) bytes: usize,
     pub(super) relations: Vec<RelationVersion>,
+    pub(super) databases: Vec<DatabaseOid>,
 }
 
 /// The transaction under way.
@@ -89,6 +90,18 @@ impl Selection {
             open: None,
             started: false,
             ended: until.is_some_and(|until| until.is_before(&start)),
+        }
+    }
+
+    /// A relation as the session is sent it; `known` gives it whole.
+    pub(super) fn relation(
+        &mut self,
+        version: RelationVersion,
+        known: impl FnOnce() -> Result<Arc<Relation>, Fault>,
+    ) -> Result<Arc<Relation>, Fault> {
+        match &mut self.filter {
+            Some(filter) => filter.relation(version),
+            None => known(),
         }
     }
 
@@ -214,7 +227,7 @@ impl Selection {
         &mut self,
         block: &Block,
         event: &Event<'_>,
-        range: std::ops::Range<usize>,
+        range: Range<usize>,
         runs: &mut Runs<'_>,
     ) -> Result<(), Fault> {
         let begins = match event.header.kind {
@@ -245,7 +258,7 @@ impl Selection {
                 let Some(header) = begins else { return Ok(()) };
                 let mut open = Open::new(header, None, !admitted);
                 if admitted && self.filter.is_none() {
-                    runs.push(position, None, event, range);
+                    runs.push(position, None, event, Piece::Block(range));
                 } else if admitted {
                     open.begin = Some(Bytes::copy_from_slice(runs.slice(&range)));
                 }
@@ -255,13 +268,11 @@ impl Selection {
                 let open = self.open.take();
                 let open = open.ok_or_else(|| internal(block, "a commit without a begin"))?;
                 if admitted && open.begin.is_none() {
-                    match open.altered {
-                        true => {
-                            let commit = commit_event(event, &open);
-                            runs.replace(position, Some(&open.header), event, commit);
-                        }
-                        false => runs.push(position, Some(&open.header), event, range),
-                    }
+                    let piece = match open.altered {
+                        true => Piece::Own(commit_event(event, &open)),
+                        false => Piece::Block(range),
+                    };
+                    runs.push(position, Some(&open.header), event, piece);
                 }
             }
             EventKind::Undecodable => self.left_out(event, position, admitted)?,
@@ -297,7 +308,7 @@ impl Selection {
         event: &Event<'_>,
         position: Position,
         admitted: bool,
-        range: std::ops::Range<usize>,
+        range: Range<usize>,
         runs: &mut Runs<'_>,
     ) -> Result<(), Fault> {
         let verdict = match (&mut self.filter, admitted) {
@@ -308,26 +319,30 @@ impl Selection {
                 filter.judge(event, database, block)?
             }
         };
+        let kept = matches!(verdict, Verdict::Keep);
+        let piece = match verdict {
+            Verdict::Drop => None,
+            Verdict::Keep => Some(Piece::Block(range)),
+            Verdict::Replace(bytes) => Some(Piece::Own(bytes)),
+            Verdict::Narrow(narrowed) => {
+                let built = runs.build(|out| narrowed.push(event, out));
+                Some(built.map_err(|error| damaged(block, &error))?)
+            }
+        };
         if let Some(open) = &mut self.open {
-            open.altered |= !matches!(verdict, Verdict::Keep);
-            let sent = match &verdict {
-                Verdict::Drop => return Ok(()),
-                Verdict::Keep => runs.slice(&range),
-                Verdict::Replace(bytes) => bytes,
-            };
+            open.altered |= !kept;
+        }
+        let Some(piece) = piece else { return Ok(()) };
+        if let Some(open) = &mut self.open {
             open.events += 1;
-            open.crc.update(sent);
+            open.crc.update(runs.bytes_of(&piece));
             if let Some(begin) = open.begin.take() {
                 let at = Position::begin(position.timeline, open.header.commit_lsn);
                 runs.insert(at, begin);
             }
         }
         let header = self.open.as_ref().map(|open| &open.header);
-        match verdict {
-            Verdict::Drop => {}
-            Verdict::Keep => runs.push(position, header, event, range),
-            Verdict::Replace(bytes) => runs.replace(position, header, event, bytes),
-        }
+        runs.push(position, header, event, piece);
         Ok(())
     }
 }
@@ -335,7 +350,7 @@ impl Selection {
 /// A commit event that counts what was sent.
 fn commit_event(event: &Event<'_>, open: &Open) -> Bytes {
     let mut header = event.header;
-    header.size = (redostream_protocol::event::HEADER_BYTES + 12) as u32;
+    header.size = (HEADER_BYTES + 12) as u32;
     let mut bytes = header.to_bytes().to_vec();
     bytes.extend_from_slice(&open.events.to_le_bytes());
     bytes.extend_from_slice(&open.crc.clone().finalize().to_le_bytes());
@@ -351,131 +366,174 @@ fn internal(block: &Block, problem: &str) -> Fault {
     Fault::new(FaultCode::Internal, message).at(block.first.commit_lsn)
 }
 
+/// Where an event that is sent stands.
+enum Piece {
+    /// In the block.
+    Block(Range<usize>),
+    /// Among what was made anew of this block's rows.
+    Built(Range<usize>),
+    /// By itself.
+    Own(Bytes),
+}
+
+/// A run before its bytes are put together.
+struct Draft {
+    first: Position,
+    last: Position,
+    continues: Option<Arc<TransactionHeader>>,
+    pieces: Vec<Piece>,
+    bytes: usize,
+    relations: Vec<RelationVersion>,
+    databases: Vec<DatabaseOid>,
+}
+
 /// Collects what is sent into runs; what is contiguous in the block stays so.
 struct Runs<'b> {
     bytes: &'b Bytes,
-    done: Vec<Run>,
-    run: Option<Run>,
-    pending: std::ops::Range<usize>,
+    built: Vec<u8>,
+    drafts: Vec<Draft>,
 }
 
 impl<'b> Runs<'b> {
     fn new(bytes: &'b Bytes) -> Self {
         Self {
             bytes,
-            done: Vec::new(),
-            run: None,
-            pending: 0..0,
+            built: Vec::new(),
+            drafts: Vec::new(),
         }
     }
 
-    fn slice(&self, range: &std::ops::Range<usize>) -> &'b [u8] {
+    fn slice(&self, range: &Range<usize>) -> &'b [u8] {
         self.bytes.get(range.clone()).unwrap_or_default()
     }
 
-    /// Adds an event of the block as it is; `header` is its transaction's, if it has begun before.
+    fn bytes_of<'p>(&'p self, piece: &'p Piece) -> &'p [u8] {
+        match piece {
+            Piece::Block(range) => self.slice(range),
+            Piece::Built(range) => self.built.get(range.clone()).unwrap_or_default(),
+            Piece::Own(bytes) => bytes,
+        }
+    }
+
+    /// Makes an event anew.
+    fn build<E>(&mut self, make: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<Piece, E> {
+        let start = self.built.len();
+        make(&mut self.built)?;
+        Ok(Piece::Built(start..self.built.len()))
+    }
+
+    /// Adds an event; `header` is its transaction's, if it has begun before.
     fn push(
         &mut self,
         position: Position,
         header: Option<&Arc<TransactionHeader>>,
         event: &Event<'_>,
-        range: std::ops::Range<usize>,
+        piece: Piece,
     ) {
-        self.open(position, header, range.len());
-        self.note_relations(event.header.kind, event.header.relation, event.payload);
-        if self.pending.end == range.start && !self.pending.is_empty() {
-            self.pending.end = range.end;
-        } else {
-            self.flush();
-            self.pending = range;
+        let size = self.bytes_of(&piece).len();
+        let named = match event.header.kind {
+            EventKind::Begin | EventKind::Commit => Vec::new(),
+            // Not all that the event named need be left.
+            EventKind::Truncate => truncated(self.bytes_of(&piece)),
+            _ => Vec::new(),
+        };
+        let draft = self.draft(position, header, size);
+        named.into_iter().for_each(|version| draft.note(version));
+        if event.header.kind != EventKind::Truncate {
+            draft.note(event.header.relation);
         }
-    }
-
-    /// Adds other bytes in the place of an event.
-    fn replace(
-        &mut self,
-        position: Position,
-        header: Option<&Arc<TransactionHeader>>,
-        event: &Event<'_>,
-        bytes: Bytes,
-    ) {
-        let payload = bytes.get(redostream_protocol::event::HEADER_BYTES..);
-        self.open(position, header, bytes.len());
-        let payload = payload.unwrap_or_default();
-        self.note_relations(event.header.kind, event.header.relation, payload);
-        self.add(bytes);
+        let database = header.map(|header| header.database);
+        draft.note_database(database.or_else(|| event.database()));
+        draft.add(piece);
     }
 
     /// Adds a begin that was held back.
     fn insert(&mut self, position: Position, bytes: Bytes) {
-        self.open(position, None, bytes.len());
-        self.add(bytes);
+        self.draft(position, None, bytes.len())
+            .add(Piece::Own(bytes));
     }
 
-    fn add(&mut self, bytes: Bytes) {
-        self.flush();
-        if let Some(run) = &mut self.run {
-            run.pieces.push(bytes);
+    /// The run with room for an event of `size` bytes.
+    fn draft(
+        &mut self,
+        position: Position,
+        header: Option<&Arc<TransactionHeader>>,
+        size: usize,
+    ) -> &mut Draft {
+        let fits = |draft: &Draft| draft.bytes + size <= DATA_RAW_BYTES_MAX;
+        if !self.drafts.last().is_some_and(fits) {
+            self.drafts.push(Draft {
+                first: position,
+                last: position,
+                continues: header.cloned(),
+                pieces: Vec::new(),
+                bytes: 0,
+                relations: Vec::new(),
+                databases: Vec::new(),
+            });
         }
+        let place = self.drafts.len() - 1;
+        let draft = &mut self.drafts[place];
+        draft.bytes += size;
+        draft.last = position;
+        draft
     }
 
-    fn note_relations(&mut self, kind: EventKind, relation: RelationVersion, payload: &[u8]) {
-        let Some(run) = &mut self.run else { return };
-        let mut note = |version: RelationVersion| {
-            if version.0 != 0
-                && run.relations.last() != Some(&version)
-                && !run.relations.contains(&version)
-            {
-                run.relations.push(version);
-            }
+    fn finish(self) -> Vec<Run> {
+        let (bytes, built) = (self.bytes, Bytes::from(self.built));
+        let cut = |piece| match piece {
+            Piece::Block(range) => bytes.slice(range),
+            Piece::Built(range) => built.slice(range),
+            Piece::Own(bytes) => bytes,
         };
-        match kind {
-            EventKind::Truncate => {
-                for version in payload.as_chunks::<4>().0 {
-                    note(RelationVersion(u32::from_le_bytes(*version)));
-                }
-            }
-            EventKind::Begin | EventKind::Commit => {}
-            _ => note(relation),
-        }
-    }
-
-    /// Makes room in the run for an event of `size` bytes.
-    fn open(&mut self, position: Position, header: Option<&Arc<TransactionHeader>>, size: usize) {
-        if let Some(run) = &mut self.run
-            && run.bytes + size <= DATA_RAW_BYTES_MAX
-        {
-            run.bytes += size;
-            run.last = position;
-            return;
-        }
-        self.close();
-        self.run = Some(Run {
-            first: position,
-            last: position,
-            continues: header.cloned(),
-            pieces: Vec::new(),
-            bytes: size,
-            relations: Vec::new(),
+        let drafts = self.drafts.into_iter();
+        let runs = drafts.map(|draft| Run {
+            first: draft.first,
+            last: draft.last,
+            continues: draft.continues,
+            pieces: draft.pieces.into_iter().map(cut).collect(),
+            relations: draft.relations,
+            databases: draft.databases,
         });
+        runs.collect()
     }
+}
 
-    fn flush(&mut self) {
-        let pending = std::mem::replace(&mut self.pending, 0..0);
-        if let Some(run) = &mut self.run
-            && !pending.is_empty()
+impl Draft {
+    fn note(&mut self, version: RelationVersion) {
+        if version.0 != 0
+            && self.relations.last() != Some(&version)
+            && !self.relations.contains(&version)
         {
-            run.pieces.push(self.bytes.slice(pending));
+            self.relations.push(version);
         }
     }
 
-    fn close(&mut self) {
-        self.flush();
-        self.done.extend(self.run.take());
+    fn note_database(&mut self, database: Option<DatabaseOid>) {
+        if let Some(database) = database
+            && !self.databases.contains(&database)
+        {
+            self.databases.push(database);
+        }
     }
 
-    fn finish(mut self) -> Vec<Run> {
-        self.close();
-        self.done
+    fn add(&mut self, piece: Piece) {
+        match (self.pieces.last_mut(), piece) {
+            (Some(Piece::Block(last)), Piece::Block(range)) if last.end == range.start => {
+                last.end = range.end;
+            }
+            (Some(Piece::Built(last)), Piece::Built(range)) if last.end == range.start => {
+                last.end = range.end;
+            }
+            (_, piece) => self.pieces.push(piece),
+        }
     }
+}
+
+/// The relations that a truncate names.
+fn truncated(event: &[u8]) -> Vec<RelationVersion> {
+    let payload = event.get(HEADER_BYTES..).unwrap_or_default();
+    let raw = payload.as_chunks::<4>().0.iter();
+    raw.map(|raw| RelationVersion(u32::from_le_bytes(*raw)))
+        .collect()
 }

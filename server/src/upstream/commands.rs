@@ -163,6 +163,7 @@ impl Connection {
                     slot: slot.to_owned(),
                     problem: "it is a logical slot; physical replication needs one of its own"
                         .to_owned(),
+                    needed: None,
                 });
             }
             Err(answer) => {
@@ -227,6 +228,7 @@ pub(super) fn slot_error(slot: &str, during: String, answer: ServerError) -> Ups
         NOT_IN_PREREQUISITE_STATE => UpstreamError::SlotInvalidated {
             slot,
             problem: answer.to_string(),
+            needed: None,
         },
         _ => UpstreamError::Refused { during, answer },
     }
@@ -241,7 +243,16 @@ pub(super) fn stream_error(
 ) -> UpstreamError {
     match slot {
         _ if answer.sqlstate == UNDEFINED_FILE => UpstreamError::WalRemoved { lsn, answer },
-        Some(slot) => slot_error(slot, during, answer),
+        Some(slot) => match slot_error(slot, during, answer) {
+            UpstreamError::SlotInvalidated { slot, problem, .. } => {
+                UpstreamError::SlotInvalidated {
+                    slot,
+                    problem,
+                    needed: Some(lsn),
+                }
+            }
+            other => other,
+        },
         None => UpstreamError::Refused { during, answer },
     }
 }
@@ -284,6 +295,7 @@ async fn read_slot_by_query(
     let invalidated = |problem: &str| UpstreamError::SlotInvalidated {
         slot: slot.to_owned(),
         problem: problem.to_owned(),
+        needed: None,
     };
     if text(&rows, 0, &command)? != "physical" {
         return Err(invalidated(

@@ -113,9 +113,15 @@ pub(crate) enum UpstreamError {
     /// The server has given the slot up (max_slot_wal_keep_size, idle_replication_slot_timeout),
     /// or it is a logical one.
     #[error(
-        "replication slot {slot} cannot be used any more: {problem}; drop it, start again from a new one, and see max_slot_wal_keep_size and idle_replication_slot_timeout"
+        "replication slot {slot} cannot be used any more: {problem}{}; drop it, start again from a new one, and see max_slot_wal_keep_size and idle_replication_slot_timeout",
+        needed.map(|lsn| format!(" (WAL from {lsn} on is needed)")).unwrap_or_default()
     )]
-    SlotInvalidated { slot: String, problem: String },
+    SlotInvalidated {
+        slot: String,
+        problem: String,
+        /// Where streaming was to begin.
+        needed: Option<Lsn>,
+    },
     /// The WAL asked for is gone.
     #[error(
         "WAL at {lsn} was removed from the upstream: {answer}; give a WAL archive that has it, or start again"

@@ -248,7 +248,11 @@ const STEPS: &[(&str, &[&str])] = &[
     ),
     (
         "create extension hstore",
-        &["CREATE EXTENSION extension hstore"],
+        // It says of itself what it is for.
+        &[
+            "CREATE EXTENSION extension hstore",
+            "COMMENT extension hstore",
+        ],
     ),
     (
         "drop extension hstore",

@@ -21,8 +21,8 @@ fn write(primary: &Cluster) {
     primary.sql("app", sql).unwrap();
 }
 
-/// The page of metrics, and one number of it.
-fn metric(port: u16, name: &str) -> f64 {
+/// The page of metrics.
+pub(crate) fn metrics(port: u16) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream
         .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -30,6 +30,12 @@ fn metric(port: u16, name: &str) -> f64 {
     let mut page = String::new();
     stream.read_to_string(&mut page).unwrap();
     assert!(page.starts_with("HTTP/1.1 200"), "{page}");
+    page
+}
+
+/// One number of it.
+pub(crate) fn metric(port: u16, name: &str) -> f64 {
+    let page = metrics(port);
     let line = page.lines().find(|line| {
         line.strip_prefix(name)
             .is_some_and(|rest| rest.starts_with(' '))
@@ -38,7 +44,7 @@ fn metric(port: u16, name: &str) -> f64 {
     line.rsplit(' ').next().unwrap().parse().unwrap()
 }
 
-fn until(what: &str, holds: impl Fn() -> bool) {
+pub(crate) fn until(what: &str, holds: impl Fn() -> bool) {
     let since = Instant::now();
     while !holds() {
         assert!(since.elapsed() < Duration::from_secs(60), "no {what}");
@@ -88,9 +94,11 @@ fn wal_is_kept_as_long_as_it_is_needed_and_missed_by_name() {
     };
     let first = kept(&scene);
     let since = Instant::now();
+    let mut writes = 0;
     while kept(&scene) < first + (2 << 20) {
         assert!(since.elapsed() < Duration::from_secs(60), "the slot stays");
         write(&scene.primary);
+        writes += 1;
         std::thread::sleep(Duration::from_millis(200));
     }
 
@@ -117,7 +125,8 @@ fn wal_is_kept_as_long_as_it_is_needed_and_missed_by_name() {
         "{file} and then {}",
         of("file")
     );
-    assert!(metric(page, "redostream_transactions_total") > 3.0);
+    let transactions = metric(page, "redostream_transactions_total");
+    assert!(transactions >= f64::from(writes + 1), "{transactions}");
     let mut status = Command::new(programs::client());
     status.args(["status", "--server", &format!("127.0.0.1:{}", scene.port)]);
     status.args(["--format", "json"]);
@@ -218,6 +227,27 @@ fn check_says_what_is_wrong() {
         check(&["--upstream", &nobody]),
         (Some(1), vec!["upstream-privilege".to_owned()])
     );
+    // What is set on the upstream.
+    for (name, value, id) in [
+        ("synchronous_standby_names", "*", "synchronous"),
+        ("full_page_writes", "off", "full-page-writes"),
+    ] {
+        let set = |sql: &str| {
+            for sql in [sql, "select pg_reload_conf()", "select pg_sleep(0.2)"] {
+                scene.primary.sql("postgres", sql).unwrap();
+            }
+            let sql =
+                "set synchronous_commit = local; create table if not exists moved (); checkpoint";
+            scene.primary.sql("postgres", sql).unwrap();
+        };
+        set(&format!("alter system set {name} = '{value}'"));
+        assert_eq!(
+            check(&["--upstream", &conninfo]),
+            (Some(1), vec![id.to_owned()])
+        );
+        set(&format!("alter system reset {name}"));
+    }
+    assert_eq!(check(&["--upstream", &conninfo]), (Some(0), vec![]));
     let (status, wrong) = check(&[]);
     assert_eq!((status, &wrong[..]), (Some(1), &["running".to_owned()][..]));
     let (status, wrong) = check(&["--upstream", "host=/nowhere"]);

@@ -62,7 +62,7 @@ impl Scene {
     }
 
     /// A server with little memory and many restart points.
-    fn serve(&self) -> Background {
+    pub(crate) fn serve(&self) -> Background {
         let mut command = self.command(&self.primary);
         command.args(["--restart-point-wal", "256KiB", "--memory", "64KiB"]);
         Background::start(&mut command)
@@ -190,7 +190,7 @@ fn a_killed_server_loses_and_repeats_nothing() {
 }
 
 /// Where a server went on from, as it says.
-fn begun(errors: &str) -> Option<u64> {
+pub(crate) fn begun(errors: &str) -> Option<u64> {
     let line = errors
         .lines()
         .find(|line| line.contains("going on from a restart point"))?;

@@ -134,7 +134,17 @@ fn rows_beyond_the_fork_are_taken_back() {
         "{}",
         live.errors()
     );
-    assert!(!String::from_utf8_lossy(&live.printed()).contains("public.kept"));
+    let printed = live.printed();
+    let printed = String::from_utf8_lossy(&printed);
+    assert!(!printed.contains("public.kept"));
+    // Each transaction is named.
+    let lost = printed.find("table public.lost").unwrap();
+    let first = printed[..lost].rfind("BEGIN ").unwrap();
+    let lines = printed[first..].lines();
+    for xid in lines.filter_map(|line| line.strip_prefix("BEGIN ")) {
+        let named = format!(" {xid} (commit at ");
+        assert!(live.errors().contains(&named), "{named}: {}", live.errors());
+    }
 
     // Everybody else gets the true history.
     let mut until = subscribe(scene.port);

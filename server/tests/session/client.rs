@@ -7,6 +7,7 @@ use std::sync::Arc;
 use redostream_protocol::control::v1::control_client::ControlClient;
 use redostream_protocol::control::{Start, fault_of, v1};
 use redostream_protocol::event::{Event, EventKind, TransactionHeader};
+use redostream_protocol::schema::Database;
 use redostream_protocol::wire::check::{OrderedCheck, scan};
 use redostream_protocol::wire::parts::PartCollector;
 use redostream_protocol::wire::{
@@ -185,6 +186,7 @@ impl Subscriber {
                     .insert(relation.version.0, relation.columns.len());
                 assert!(twice.is_none());
             }
+            FrameKind::Database => drop(frame.decode::<Database>().unwrap()),
             FrameKind::Heartbeat => {
                 let heartbeat: Heartbeat = frame.decode().unwrap();
                 assert!(heartbeat.released >= self.released);

@@ -85,9 +85,9 @@ async fn serve(authority: &Authority, wanted: Wanted<'_>) -> Secured {
         ..AttemptsOptions::default()
     });
     let options = SessionOptions {
-        authorise: (!tokens.is_empty()).then(|| authorise_by(tokens, attempts)),
-        data_tls: Some(server_config(&files, &[]).unwrap()),
-        control_tls: Some(server_config(&files, &["h2"]).unwrap()),
+        authorise: (!tokens.is_empty()).then(|| authorise_by(Arc::new(tokens).into(), attempts)),
+        data_tls: Some(server_config(&files, &[]).unwrap().into()),
+        control_tls: Some(server_config(&files, &["h2"]).unwrap().into()),
         ..SessionOptions::default()
     };
     let listener = || TcpListener::bind("127.0.0.1:0");
@@ -254,6 +254,12 @@ async fn tokens_let_in_as_far_as_they_reach() {
         greedy.tables = tables.into_iter().map(str::to_owned).collect();
         assert_eq!(code(&count(&greedy).await), FaultCode::Unauthorised);
     }
+
+    let mut greedy = narrowed.clone();
+    greedy.columns = vec![("public.b".into(), vec!["k".into()])];
+    assert_eq!(code(&count(&greedy).await), FaultCode::Unauthorised);
+    greedy.columns = vec![("public.*".into(), vec!["v".into()])];
+    assert_eq!(count(&greedy).await.unwrap(), some);
 
     // A name belongs to the token it was made with.
     let mut named = full.clone();

@@ -7,13 +7,13 @@ use bytes::Bytes;
 use redostream_engine::feed::block::Block;
 use redostream_protocol::control::{From as Place, Start, Until};
 use redostream_protocol::event::{
-    EventHeader, EventKind, HEADER_BYTES, TransactionHeader, flags, push_value,
+    Event, EventHeader, EventKind, HEADER_BYTES, TAG_NULL, TransactionHeader, flags, push_value,
 };
 use redostream_protocol::schema::{
     Column, Database, OutputFunction, Relation, RelationVersion, TypeDesc, TypeShape,
 };
 use redostream_protocol::wire::Fault;
-use redostream_protocol::{Lsn, Oid, Position, TimelineId, Xid};
+use redostream_protocol::{Cursor, Lsn, Oid, Position, TimelineId, Xid};
 use redostream_server::session::{
     BlockEntry, BlockReader, BoxFuture, Opened, StartRequest, StatusSnapshot, StreamProvider,
 };
@@ -97,6 +97,7 @@ pub(crate) const TABLES: [(&str, &str, &str); 4] = [
 
 fn relation(number: u32) -> Option<Arc<Relation>> {
     let (database, schema, name) = *TABLES.get(number.checked_sub(1)? as usize)?;
+    let name_has_key = name != "b";
     let text = Arc::new(TypeDesc {
         oid: Oid(25),
         schema: "pg_catalog".into(),
@@ -109,13 +110,14 @@ fn relation(number: u32) -> Option<Arc<Relation>> {
             library: String::new(),
         }),
     });
-    let column = |number| Column {
+    let column = |number, name: &str| Column {
         number,
-        name: "c".into(),
+        name: name.into(),
         data_type: Arc::clone(&text),
         modifier: -1,
         not_null: false,
-        key: false,
+        // Of one table without a key.
+        key: number == 1 && name_has_key,
         generated: 0,
     };
     Some(Arc::new(Relation {
@@ -132,7 +134,7 @@ fn relation(number: u32) -> Option<Arc<Relation>> {
         kind: b'r',
         replica_identity: b'd',
         structure: None,
-        columns: vec![column(1), column(2)],
+        columns: vec![column(1, "k"), column(2, "v"), column(3, "w")],
     }))
 }
 
@@ -150,15 +152,19 @@ fn change(
     let mut tuple = Vec::new();
     push_value(&mut tuple, &record.to_le_bytes());
     push_value(&mut tuple, &vec![b'x'; size as usize]);
+    tuple.push(TAG_NULL);
     let choice = if commit.is_none() {
         9
     } else {
         random.below(10)
     };
     let (kind, bits, count, number, payload) = match choice {
-        0..=4 => (EventKind::Insert, 0, 2, relation, tuple),
-        5 => (EventKind::Update, 0, 2, relation, tuple),
-        6 => (EventKind::Delete, flags::OLD_KEY, 2, relation, tuple),
+        0..=4 => (EventKind::Insert, 0, 3, relation, tuple),
+        5 => {
+            let both = [&tuple[..], &tuple[..]].concat();
+            (EventKind::Update, flags::OLD_FULL, 3, relation, both)
+        }
+        6 => (EventKind::Delete, flags::OLD_KEY, 3, relation, tuple),
         7 => {
             let all: Vec<u8> = tables
                 .flat_map(|table| (table as u32).to_le_bytes())
@@ -172,12 +178,16 @@ fn change(
             0,
             b"\x02\0\0\0abx".to_vec(),
         ),
-        _ => (EventKind::Message, 0, 0, 0, b"\x02\0\0\0abcontent".to_vec()),
-    };
-    // Inside a transaction a message is the transaction's.
-    let bits = match (kind, commit) {
-        (EventKind::Message, Some(_)) => flags::TRANSACTIONAL,
-        _ => bits,
+        // Inside a transaction a message is the transaction's.
+        _ if commit.is_some() => {
+            let text = b"\x02\0\0\0abcontent".to_vec();
+            (EventKind::Message, flags::TRANSACTIONAL, 0, 0, text)
+        }
+        _ => {
+            let database = (1 + record / 100 % 2) as u32;
+            let text = [&database.to_le_bytes()[..], b"\x02\0\0\0abcontent"].concat();
+            (EventKind::Message, flags::DATABASE, 0, 0, text)
+        }
     };
     Change {
         position: Position {
@@ -251,10 +261,17 @@ pub(crate) fn enlarge(unit: &mut Unit, bytes: usize) {
     let mut payload = Vec::new();
     push_value(&mut payload, &[1; 8]);
     push_value(&mut payload, &vec![7; bytes]);
+    payload.push(TAG_NULL);
     let at = (change.position.record_lsn.0, 0);
-    change.bytes = event(EventKind::Insert, 0, 2, 1, at, &payload);
+    change.bytes = event(EventKind::Insert, 0, 3, 1, at, &payload);
     change.kind = EventKind::Insert;
     change.relation = 1;
+}
+
+/// The database that a message outside of transactions says it is of.
+pub(crate) fn database_of(bytes: &[u8]) -> Option<Oid> {
+    let event = Event::read(&mut Cursor::new(bytes)).unwrap();
+    event.database()
 }
 
 /// What a filter makes of an event.
@@ -359,10 +376,10 @@ pub(crate) fn blocks(random: &mut Random, units: &[Unit], events_max: u64) -> Ve
                     }
                 }
             }
-            let database = unit
-                .header
-                .as_ref()
-                .map_or(Oid(1), |header| header.database);
+            let database = match &unit.header {
+                Some(header) => header.database,
+                None => database_of(&bytes).unwrap(),
+            };
             if !block.databases.contains(&database) {
                 block.databases.push(database);
             }
@@ -485,7 +502,21 @@ impl StreamProvider for Fixed {
         Ok((Position::begin(TIMELINE, Lsn(1)), request.place.to_string()))
     }
 
-    fn database_name(&self, database: Oid) -> Option<String> {
-        Some(if database.0 == 1 { "one" } else { "two" }.to_owned())
+    fn database(&self, database: Oid) -> Option<Database> {
+        let number = if database.0 == 1 { 1 } else { 4 };
+        relation(number).map(|relation| Database::clone(&relation.database))
+    }
+
+    fn columns_of(
+        &self,
+        databases: &[String],
+        matches: &dyn Fn(&str, &str) -> bool,
+    ) -> Option<Vec<Vec<String>>> {
+        let there = TABLES.iter().filter(|(database, schema, table)| {
+            (databases.is_empty() || databases.iter().any(|name| name == database))
+                && matches(schema, table)
+        });
+        let columns = || ["k", "v", "w"].map(str::to_owned).to_vec();
+        Some(there.map(|_| columns()).collect())
     }
 }

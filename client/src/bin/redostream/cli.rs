@@ -135,7 +135,11 @@ pub(crate) struct Subscribe {
     #[arg(long, value_name = "KIND", value_delimiter = ',',
         value_parser = ["insert", "update", "delete", "truncate", "ddl", "message", "sequence"])]
     kind: Vec<String>,
-    /// A pattern without wildcards may match nothing.
+    /// Of tables that match, only these columns: 'schema.table=column,column'; may be given again.
+    /// The replica identity's key columns always come along.
+    #[arg(long, value_name = "PATTERN=COLUMN,...", value_parser = column_list)]
+    columns: Vec<(String, Vec<String>)>,
+    /// A pattern without wildcards may match nothing, a column list may name what is not there.
     #[arg(long)]
     allow_missing: bool,
     /// Data connections.
@@ -164,7 +168,7 @@ pub(crate) struct Subscribe {
     system_identifier: Option<u64>,
     /// The largest value that is taken: a row with a larger one ends the subscription.
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "1GiB")]
-    value_max: u64,
+    pub(crate) value_max: u64,
 }
 
 impl Subscribe {
@@ -176,6 +180,7 @@ impl Subscribe {
         options.databases.clone_from(&self.database);
         options.tables.clone_from(&self.table);
         options.exclude_tables.clone_from(&self.exclude_table);
+        options.columns.clone_from(&self.columns);
         options.kinds.clone_from(&self.kind);
         options.allow_missing = self.allow_missing;
         options.streams = self.streams;
@@ -191,7 +196,7 @@ impl Subscribe {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum CompressionChoice {
-    /// LZ4, but not over loopback.
+    /// LZ4 while the network is the limit; never over loopback.
     Auto,
     /// LZ4.
     Lz4,
@@ -286,6 +291,20 @@ pub(crate) enum Subscriptions {
     },
 }
 
+/// Reads a column list such as `public.orders=id,total`.
+fn column_list(text: &str) -> Result<(String, Vec<String>), String> {
+    let wanted = "a column list looks like public.orders=id,total";
+    let (table, columns) = text.split_once('=').ok_or(wanted)?;
+    let columns: Vec<String> = columns
+        .split(',')
+        .map(|name| name.trim().to_owned())
+        .collect();
+    if table.trim().is_empty() || columns.iter().any(String::is_empty) {
+        return Err(wanted.to_owned());
+    }
+    Ok((table.trim().to_owned(), columns))
+}
+
 /// Reads a size such as `64MiB`.
 fn size(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -331,7 +350,7 @@ mod tests {
     #[test]
     fn subscribe_options_arrive() {
         let line = "--server a:1,b:2 --name n --from 0/10 --until 1:0/20:0/20:FFFFFFFF --database d \
-            --database e --table public.* --exclude-table x --kind insert --kind ddl --streams 7 \
+            --database e --table public.* --exclude-table x --columns public.t=a,b --columns *.u=c --kind insert --kind ddl --streams 7 \
             --compression lz4 --format test_decoding --system-identifier 77 --allow-missing \
             --value-max 64MiB --no-reconnect --stats";
         let subscribe = subscribe(line).unwrap();
@@ -342,6 +361,12 @@ mod tests {
         assert_eq!(options.until.unwrap().to_string(), "1:0/20:0/20:FFFFFFFF");
         assert_eq!(options.databases, ["d", "e"]);
         assert_eq!(options.kinds, ["insert", "ddl"]);
+        let list = |table: &str, columns: &[&str]| {
+            let columns = columns.iter().map(|name| (*name).to_owned());
+            (table.to_owned(), columns.collect::<Vec<_>>())
+        };
+        let lists = [list("public.t", &["a", "b"]), list("*.u", &["c"])];
+        assert_eq!(options.columns, lists);
         assert_eq!(
             (options.streams, options.compression),
             (7, Compression::Lz4)
@@ -359,6 +384,9 @@ mod tests {
             "--server a:1 --streams 0",
             "--server a:1 --streams 33",
             "--server a:1 --kind rows",
+            "--server a:1 --columns t",
+            "--server a:1 --columns =a",
+            "--server a:1 --columns t=a,,b",
             "--server a:1 --tls-cert x",
             "--server a:1 --value-max 5TB",
         ] {

@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use redostream_client::protocol::cursor::Cursor;
-use redostream_client::protocol::event::{Event, EventHeader, EventKind, TransactionHeader, flags};
+use redostream_client::protocol::event::{Event, EventKind, TransactionHeader, flags};
 use redostream_client::protocol::ids::DatabaseOid;
 use redostream_client::protocol::render::{
     Json, JsonOptions, Relations, SessionSettings, TestDecoding, TestDecodingOptions,
-    push_notice_line, push_relation_line,
+    push_notice_line, push_relation_line, write_around,
 };
 use redostream_client::protocol::schema::{Database, Relation, RelationVersion};
 use redostream_client::protocol::wire::{DataHead, Notice};
@@ -142,6 +142,10 @@ impl<W: Write> Output<W> {
                 self.block(head, events)?;
             }
             Delivery::Relation(relation) => self.relation(relation),
+            Delivery::Database(database) => {
+                let database = Arc::clone(database);
+                self.known.databases.insert(database.oid, database);
+            }
             Delivery::Notice(notice) => self.notice(notice),
             Delivery::Block { .. } | Delivery::Heartbeat(_) | Delivery::End(_) => {}
         }
@@ -238,7 +242,7 @@ impl<W: Write> Output<W> {
             EventKind::Message | EventKind::Sequence
                 if !self.inside && header.flags & flags::TRANSACTIONAL == 0 =>
             {
-                self.announce(&unit_header(header, timeline));
+                self.announce(&unit_header(event, timeline));
             }
             _ => {}
         }
@@ -250,14 +254,17 @@ impl<W: Write> Output<W> {
         let before = self.lines.len();
         self.renderer_ready();
         let (known, lines) = (&self.known, &mut self.lines);
+        let mut large = Vec::new();
         match &mut self.renderer {
-            Some(Renderer::Json(json)) => json.event(event, known, lines)?,
+            Some(Renderer::Json(json)) => large = json.event_around(event, known, lines)?,
             Some(Renderer::Pretty(json, pretty)) => {
                 let mut text = Vec::new();
                 json.event(event, known, &mut text)?;
                 pretty.lines(&text, lines);
             }
-            Some(Renderer::TestDecoding(Some(renderer))) => renderer.event(event, known, lines)?,
+            Some(Renderer::TestDecoding(Some(renderer))) => {
+                large = renderer.event_around(event, known, lines)?;
+            }
             Some(Renderer::TestDecoding(None)) | None => {}
         }
         if header.kind == EventKind::Commit {
@@ -265,6 +272,12 @@ impl<W: Write> Output<W> {
             self.unprinted_begin = None;
         } else if self.lines.len() > before {
             self.unprinted_begin = None;
+        }
+        if !large.is_empty() {
+            self.dirty = true;
+            let write = |text: &[u8]| self.target.write_all(text).map_err(Failure::Output);
+            write_around(&self.lines, large, event.payload, write)?;
+            self.lines.clear();
         }
         Ok(())
     }
@@ -313,13 +326,13 @@ fn begins(begin: &Event<'_>, header: &TransactionHeader) -> bool {
 }
 
 /// A unit without a commit stands at its own record.
-fn unit_header(event: &EventHeader, timeline: TimelineId) -> TransactionHeader {
+fn unit_header(event: &Event<'_>, timeline: TimelineId) -> TransactionHeader {
     TransactionHeader {
         timeline,
-        commit_lsn: event.record_lsn,
-        end_lsn: event.record_lsn,
+        commit_lsn: event.header.record_lsn,
+        end_lsn: event.header.record_lsn,
         xid: Xid::INVALID,
-        database: Oid::INVALID,
+        database: event.database().unwrap_or(Oid::INVALID),
         commit_time_us: 0,
         origin: None,
         gid: None,

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, HumanCount, ProgressBar};
 use redostream_client::Subscription;
+use redostream_client::protocol::Lsn;
 
 const EVERY: Duration = Duration::from_millis(500);
 
@@ -36,7 +37,7 @@ impl Progress {
         }
         let totals = subscription.totals();
         let rate = (totals.rows - self.rows) as f64 / passed.as_secs_f64();
-        let lag = subscription.received().bytes_since(subscription.released());
+        let lag = subscription.received().bytes_since(reached(subscription));
         bar.set_message(format!(
             "{} transactions, {} rows, {} rows/s, {} behind",
             HumanCount(totals.transactions),
@@ -54,4 +55,13 @@ impl Progress {
             bar.finish_and_clear();
         }
     }
+}
+
+/// How far the subscription is. Only heartbeats say what is released: before the first, what has
+/// come, or where it began.
+fn reached(subscription: &Subscription) -> Lsn {
+    let start = subscription.start().map(|start| start.lsn());
+    let last = subscription.position().map(|last| last.commit_lsn);
+    let reached = start.max(last).unwrap_or_default();
+    reached.max(subscription.released())
 }

@@ -53,6 +53,8 @@ pub(crate) async fn run(command: &Subscribe) -> Result<(), Failure> {
         TimeZone::named(&command.timezone).map_err(|error| Failure::usage(error.to_string()))?;
     let settings = SessionSettings {
         zone: Arc::new(zone),
+        // A value may be small on its way, and large once it is decompressed.
+        value_bytes_max: command.value_max,
         ..SessionSettings::default()
     };
     let options = command.options()?;

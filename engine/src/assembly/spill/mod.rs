@@ -60,8 +60,8 @@ impl KeptFile {
     }
 
     /// Sees to it that its bytes are on disk, and gives it the name `to` (of the same file system)
-    /// for good.
-    pub fn store_as(self, to: &std::path::Path) -> io::Result<()> {
+    /// for good. On failure it can be tried again.
+    pub fn store_as(&self, to: &std::path::Path) -> io::Result<()> {
         std::fs::File::open(&self.0)?.sync_data()?;
         std::fs::rename(&self.0, to)
     }

@@ -171,6 +171,9 @@ impl Tracker {
 
     /// A subtransaction turned out to belong to `top`.
     pub(crate) fn assigned(&mut self, sub: Xid, top: Xid) {
+        if self.open.is_empty() {
+            return;
+        }
         if let Some(of_sub) = self.open.remove(&sub) {
             self.open.insert(top, of_sub);
         }

@@ -50,12 +50,12 @@ pub(crate) fn quoted_list<'n>(
     }
 }
 
-/// A schema's name.
+/// A schema's name; empty for one that is not there.
 pub(crate) fn schema_name(view: &View<'_>, oid: Oid) -> Result<Name, CatalogError> {
-    view.object("schema", oid::NAMESPACE, oid)?.name("nspname")
+    view.schema_name(oid)
 }
 
-/// `schema.name`, or the name alone in `pg_catalog`.
+/// `schema.name`, or the name alone in `pg_catalog` and where the schema is gone.
 pub(crate) fn qualified(
     view: &View<'_>,
     out: &mut Vec<u8>,
@@ -63,8 +63,11 @@ pub(crate) fn qualified(
     name: &Name,
 ) -> Result<(), CatalogError> {
     if namespace != PG_CATALOG {
-        quoted(view, out, &schema_name(view, namespace)?);
-        out.push(b'.');
+        let schema = schema_name(view, namespace)?;
+        if !schema.as_bytes().is_empty() {
+            quoted(view, out, &schema);
+            out.push(b'.');
+        }
     }
     quoted(view, out, name);
     Ok(())
@@ -115,7 +118,10 @@ pub(crate) fn type_text(
         return Ok((bare, false));
     };
     let (element, brackets) = match bare.0.strip_suffix(b"[]") {
-        Some(_) => (view.object("type", oid::TYPE, row.oid("typelem")?)?, true),
+        Some(_) => match view.row_of(oid::TYPE, "oid", row.oid("typelem")?)? {
+            Some(element) => (element, true),
+            None => return Ok((bare, false)),
+        },
         None => (row, false),
     };
     let element_oid = element.oid("oid")?;

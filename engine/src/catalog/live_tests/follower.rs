@@ -101,7 +101,8 @@ impl Follower {
             op::ABORT | op::ABORT_PREPARED => {
                 let end = end();
                 let xid = end.prepared_xid.unwrap_or(record.xid);
-                let top = self.transactions.top_of(xid);
+                let top = self.transactions.top_of_aborted(xid, &end.subxacts);
+                self.transactions.assign(xid, top);
                 for sub in &end.subxacts {
                     self.transactions.assign(*sub, top);
                 }

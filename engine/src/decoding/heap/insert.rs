@@ -19,6 +19,12 @@ use crate::framing::walk::Parts;
 const IS_SPECULATIVE: u8 = 1 << 2;
 const CONTAINS_NEW_TUPLE: u8 = 1 << 3;
 
+/// Whether the main data is of a record with a tuple that is inserted for good.
+#[inline(always)]
+pub(crate) fn is_ordinary(main: &[u8]) -> bool {
+    matches!(main, [_, _, flags] if flags & (IS_SPECULATIVE | CONTAINS_NEW_TUPLE) == CONTAINS_NEW_TUPLE)
+}
+
 #[inline]
 pub(crate) fn decode(
     parts: Parts<'_>,

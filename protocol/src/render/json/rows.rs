@@ -1,7 +1,9 @@
 //! Rows: the tuples of an event as objects, by what is worked out once for their relation.
 
+use super::UTF8;
 use crate::event::{Columns, Event};
 use crate::ids::Lsn;
+use crate::render::large::{Bytewise, Form, LargeValue, Stored, bytewise};
 use crate::render::object::Object;
 use crate::render::{ColumnError, Content, column_content, qualified};
 use crate::render::{RenderError, SessionSettings};
@@ -38,6 +40,8 @@ pub(super) struct ColumnJson {
     /// `"name"`
     key_text: Vec<u8>,
     renderer: TypeRenderer,
+    /// Whether, and how, a large value can be written piece by piece.
+    bytewise: Option<Bytewise>,
     /// Whether it belongs to the replica identity's key.
     key: bool,
     name: Name,
@@ -73,6 +77,7 @@ impl ColumnJson {
         ColumnJson {
             key_text,
             renderer: TypeRenderer::new(&column.data_type),
+            bytewise: bytewise(&column.data_type),
             key: column.key,
             name: column.name.clone(),
         }
@@ -93,6 +98,8 @@ pub(super) struct Tuples<'a> {
     columns: Columns<'a>,
     lsn: Lsn,
     scratch: &'a mut Scratch,
+    large: Option<&'a mut Vec<LargeValue>>,
+    payload: &'a [u8],
 }
 
 impl<'a> Tuples<'a> {
@@ -101,6 +108,7 @@ impl<'a> Tuples<'a> {
         relation: &'a RelationLines,
         event: &Event<'a>,
         scratch: &'a mut Scratch,
+        large: Option<&'a mut Vec<LargeValue>>,
     ) -> Self {
         scratch.unchanged.clear();
         scratch.undecoded.clear();
@@ -109,6 +117,8 @@ impl<'a> Tuples<'a> {
             columns: event.columns(),
             lsn: event.header.record_lsn,
             scratch,
+            large,
+            payload: event.payload,
         }
     }
 
@@ -121,6 +131,21 @@ impl<'a> Tuples<'a> {
             let fail = |error: ColumnError| error.at(lsn, &relation.qualified, &column.name);
             let value = self.columns.read();
             let value = value.map_err(|source| RenderError::Event { lsn, source })?;
+            if let (Some(large), Some(bytewise)) = (&mut self.large, column.bytewise) {
+                let end = self.columns.offset();
+                let stored = Stored::of(value, end, relation.value_bytes_max).map_err(fail)?;
+                if let Some(stored) = stored
+                    && let Some(form) =
+                        string_form(bytewise, &relation.context, &stored, self.payload)
+                {
+                    out.push(separator);
+                    separator = b',';
+                    out.extend_from_slice(&column.key_text);
+                    out.push(b':');
+                    leave_out(stored, form, large, out);
+                    continue;
+                }
+            }
             let content = column_content(value, relation.value_bytes_max, &mut self.scratch.raw)
                 .map_err(fail)?;
             match content {
@@ -168,6 +193,42 @@ impl<'a> Tuples<'a> {
         self.columns
             .finish()
             .map_err(|source| RenderError::Event { lsn, source })
+    }
+}
+
+/// How a large value is written, if it is text that need not be converted.
+fn string_form(
+    bytewise: Bytewise,
+    context: &TextContext,
+    stored: &Stored,
+    payload: &[u8],
+) -> Option<Form> {
+    if bytewise == Bytewise::Hex {
+        return Some(Form::Hex);
+    }
+    let bytes = stored.bytes(payload);
+    let is_utf8 = context.encoding == UTF8 && std::str::from_utf8(bytes).is_ok();
+    if !is_utf8 || bytes.contains(&0) {
+        return None;
+    }
+    Some(match bytewise {
+        Bytewise::Json => Form::JsonLine,
+        _ => Form::JsonString,
+    })
+}
+
+/// Appends what stands around a large value.
+fn leave_out(stored: Stored, form: Form, large: &mut Vec<LargeValue>, out: &mut Vec<u8>) {
+    let quoted = form != Form::JsonLine;
+    if quoted {
+        out.push(b'"');
+    }
+    if form == Form::Hex {
+        out.extend_from_slice(b"\\\\x");
+    }
+    large.push(LargeValue::new(out.len(), stored, form));
+    if quoted {
+        out.push(b'"');
     }
 }
 
