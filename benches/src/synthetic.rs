@@ -208,6 +208,7 @@ pub fn table(version: u32, attributes: &[(i16, u8)]) -> Target {
             name: Name::from("t"),
             kind: b'r',
             replica_identity: b'd',
+            structure: None,
             columns: (0..attributes.len()).map(column).collect(),
         }),
         attributes: stored.collect(),

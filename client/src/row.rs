@@ -418,6 +418,7 @@ mod tests {
             name: "t".into(),
             kind: b'r',
             replica_identity: b'd',
+            structure: None,
             columns: types.iter().enumerate().map(column).collect(),
         }))
     }

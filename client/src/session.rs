@@ -89,13 +89,13 @@ pub(crate) struct Session {
     tasks: Vec<JoinSet<()>>,
 }
 
-/// One connection: its writing end, and its tasks.
-type Connected = (Writer, JoinSet<()>);
+/// One connection with its tasks, or why it was not made.
+type Opened = Result<(Writer, JoinSet<()>), ClientError>;
 
 /// Waits for all connections, which are made side by side: over a long way, one after the other
 /// would take as many round trips as there are.
 async fn gather(
-    mut opening: JoinSet<(u16, Result<Connected, ClientError>)>,
+    mut opening: JoinSet<(u16, Opened)>,
 ) -> Result<(Vec<Writer>, Vec<JoinSet<()>>), ClientError> {
     let mut opened = Vec::with_capacity(opening.len());
     while let Some(joined) = opening.join_next().await {

@@ -47,6 +47,18 @@ pub enum EngineError {
     /// A row could not be decoded.
     #[error(transparent)]
     Decode(#[from] DecodeError),
+    /// Rows of a table that is wanted cannot be decoded.
+    #[error(
+        "rows of {table} at {lsn} cannot be decoded: {reason}; everything before was given. Ask for other tables to go on"
+    )]
+    Undecodable {
+        /// The record.
+        lsn: Lsn,
+        /// The table, as people name it.
+        table: String,
+        /// Why.
+        reason: String,
+    },
     /// Assembly stopped.
     #[error(transparent)]
     Assembly(#[from] AssemblyError),
@@ -95,6 +107,7 @@ impl EngineError {
             EngineError::Damaged { .. }
                 | EngineError::Gate(_)
                 | EngineError::Decode(_)
+                | EngineError::Undecodable { .. }
                 | EngineError::Assembly(_)
         )
     }

@@ -185,6 +185,8 @@ pub struct TableShape {
     pub tablespace: Option<Name>,
     /// Storage options, `name=value`.
     pub options: Vec<Name>,
-    /// Its access method, if it is not `heap`: rows of such a table are not in the stream.
+    /// Its access method, if it is not `heap`.
     pub access_method: Option<Name>,
+    /// Whether its rows cannot be decoded, since that is not the heap under another name.
+    pub undecodable: bool,
 }

@@ -96,6 +96,10 @@ pub enum EventKind {
     /// Engine only: a row of a transient relation that is not passed on, kept where its number
     /// matters. No payload.
     Skipped = 0x85,
+    /// Never on the wire: rows of a table whose rows cannot be decoded. The count is that of the
+    /// rows, as far as the record tells; the relation is the table, and the payload says why, in
+    /// UTF-8.
+    Undecodable = 0x86,
 }
 
 impl EventKind {
@@ -117,6 +121,7 @@ impl EventKind {
             0x83 => Self::SpeculativeConfirm,
             0x84 => Self::SpeculativeAbort,
             0x85 => Self::Skipped,
+            0x86 => Self::Undecodable,
             _ => return None,
         })
     }

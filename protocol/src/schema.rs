@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ddl::TableShape;
 use crate::ids::{DatabaseOid, Oid};
 use crate::limits::TYPE_NESTING_MAX;
 
@@ -83,6 +84,9 @@ pub struct Relation {
     pub replica_identity: u8,
     /// The live (not dropped) columns, in order.
     pub columns: Vec<Column>,
+    /// The whole structure, as the `after` of a DDL event gives it: keys, constraints, indexes,
+    /// defaults. None for a sequence, and where it cannot be given.
+    pub structure: Option<Arc<TableShape>>,
 }
 
 /// What rendering needs to know of a database.

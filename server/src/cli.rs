@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use redostream_protocol::Lsn;
 
+use crate::session::OnUndecodable;
 use crate::size;
 
 /// Turns PostgreSQL's write-ahead log into an ordered stream of committed changes, outside the
@@ -258,6 +259,10 @@ pub(crate) struct ServeArguments {
     /// Milliseconds of silence after which a client counts as gone.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub(crate) peer_timeout_ms: u64,
+    /// What to do where rows of a table cannot be decoded: end the subscribers that want it, or
+    /// leave its rows out, count them and send a notice.
+    #[arg(long, value_enum, value_name = "stop|skip", default_value_t)]
+    pub(crate) on_undecodable: OnUndecodable,
     #[command(flatten)]
     pub(crate) access: AccessArguments,
 }

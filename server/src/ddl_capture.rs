@@ -23,7 +23,7 @@ REVOKE ALL ON SCHEMA redostream FROM PUBLIC;
 CREATE OR REPLACE FUNCTION redostream.capture_ddl() RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $capture$
 BEGIN
-    -- The whole string that the client sent: a string of several statements is given with each.
+    -- The whole string that the client sent: decoding finds the statement in a string of several.
     PERFORM pg_catalog.pg_logical_emit_message(true, 'redostream.ddl',
         coalesce(pg_catalog.current_query(), TG_TAG));
 END

@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
 use crate::live::Live;
-use crate::session::Registry;
+use crate::session::{OnUndecodable, Registry};
 
 /// Bytes of a request's head that are read.
 const REQUEST_BYTES_MAX: usize = 8 * 1024;
@@ -91,7 +91,7 @@ pub(crate) fn page(live: &Live, registry: &Registry) -> String {
     let mut page = Page::default();
     source(&mut page, live);
     progress(&mut page, live, registry);
-    transactions(&mut page, live);
+    transactions(&mut page, live, registry);
     stages(&mut page, live);
     subscribers(&mut page, registry);
     page.0
@@ -162,7 +162,7 @@ fn progress(page: &mut Page, live: &Live, registry: &Registry) {
     page.one("lag_seconds", "gauge", help, lag.as_secs_f64());
 }
 
-fn transactions(page: &mut Page, live: &Live) {
+fn transactions(page: &mut Page, live: &Live, registry: &Registry) {
     let counters = &live.counters;
     let get = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     for (name, kind, help, value) in [
@@ -201,6 +201,11 @@ fn transactions(page: &mut Page, live: &Live) {
     }
     let help = "Rows of tables that could not be decoded and were left out.";
     page.head("skipped_rows_total", "counter", help);
+    if registry.options.on_undecodable == OnUndecodable::Skip {
+        for (table, rows) in &*live.gauges.undecodable.lock() {
+            page.labelled("skipped_rows_total", "table", table, rows);
+        }
+    }
 }
 
 fn stages(page: &mut Page, live: &Live) {

@@ -183,7 +183,7 @@ impl<W: Write> Printer<W> {
     }
 
     fn print(&mut self, bytes: &[u8], block: &Block) -> Result<(), EngineError> {
-        if matches!(self.renderer, Renderer::None) {
+        if matches!(self.renderer, Renderer::None) && !block.undecodable {
             return Ok(());
         }
         let mut cursor = Cursor::new(bytes);
@@ -191,6 +191,9 @@ impl<W: Write> Printer<W> {
             let event = Event::read(&mut cursor).map_err(output)?;
             if !self.admits(&event) {
                 continue;
+            }
+            if event.header.kind == EventKind::Undecodable {
+                return Err(self.undecodable(&event));
             }
             let mut large = Vec::new();
             match &mut self.renderer {
@@ -228,6 +231,18 @@ impl<W: Write> Printer<W> {
             }
         }
         Ok(())
+    }
+
+    #[cold]
+    fn undecodable(&self, event: &Event<'_>) -> EngineError {
+        let relation = self.known.relations.relation(event.header.relation);
+        let name =
+            |relation: &Relation| format!("{}.{}", relation.schema.lossy(), relation.name.lossy());
+        EngineError::Undecodable {
+            lsn: event.header.record_lsn,
+            table: relation.as_deref().map(name).unwrap_or_default(),
+            reason: String::from_utf8_lossy(event.payload).into_owned(),
+        }
     }
 
     fn flush(&mut self) -> Result<(), EngineError> {

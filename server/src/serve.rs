@@ -106,6 +106,7 @@ async fn run_live(
         authorise: access.authorise,
         data_tls: access.data_tls,
         control_tls: access.control_tls,
+        on_undecodable: arguments.on_undecodable,
         ..SessionOptions::default()
     };
     let sessions =

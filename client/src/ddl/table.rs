@@ -70,7 +70,7 @@ fn own_indexes(table: &TableShape) -> impl Iterator<Item = &IndexShape> {
 }
 
 fn create(table: &TableShape) -> Result<Vec<String>> {
-    if table.access_method.is_some() {
+    if table.undecodable {
         return Err("it has an access method of its own".to_owned());
     }
     let name = name_of(table);

@@ -45,6 +45,7 @@ pub(crate) fn relation() -> Relation {
         name: Name::from("t"),
         kind: b'r',
         replica_identity: b'd',
+        structure: None,
         columns: vec![Column {
             number: 1,
             name: Name::from("id"),

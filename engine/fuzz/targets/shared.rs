@@ -209,6 +209,7 @@ pub fn target(input: &mut Input<'_>, major: u16) -> Arc<Target> {
         name: Name::from("t"),
         kind: b'r',
         replica_identity: b'd',
+        structure: None,
         columns,
     };
     Arc::new(Target::Table(Arc::new(Layout {

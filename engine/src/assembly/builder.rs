@@ -39,6 +39,8 @@ pub(super) struct Stretch<'a> {
     pub(super) rows: u32,
     /// Relation versions they name.
     pub(super) relations: &'a [RelationVersion],
+    /// Whether they say of rows that they cannot be decoded.
+    pub(super) undecodable: bool,
 }
 
 /// The block being written.
@@ -61,6 +63,7 @@ pub(super) struct BlockBuilder {
     databases: Vec<DatabaseOid>,
     relations: Vec<RelationVersion>,
     relation_set: FxHashSet<RelationVersion>,
+    undecodable: bool,
     checksum: crc32fast::Hasher,
     /// Offset into the glue up to which the checksum has come.
     summed: usize,
@@ -348,6 +351,7 @@ impl BlockBuilder {
             transactions: std::mem::take(&mut self.transactions),
             databases: std::mem::take(&mut self.databases),
             relations: std::mem::take(&mut self.relations),
+            undecodable: std::mem::take(&mut self.undecodable),
         }
     }
 
@@ -356,6 +360,7 @@ impl BlockBuilder {
         self.advance(stretch.first, stretch.last)?;
         self.events += u64::from(stretch.events);
         self.rows += u64::from(stretch.rows);
+        self.undecodable |= stretch.undecodable;
         for relation in stretch.relations {
             self.add_relation(*relation);
         }

@@ -76,6 +76,8 @@ pub mod segment_flags {
     pub const SKIPPED: u8 = 4;
     /// Events of kind `Message`.
     pub const MESSAGE: u8 = 8;
+    /// Events of kind `Undecodable`, among them.
+    pub const UNDECODABLE: u8 = 16;
 }
 
 /// A record that decides about transactions, at its place in the log.

@@ -67,6 +67,7 @@ pub(super) fn release_plain(
                 events: stored.events,
                 rows: stored.rows,
                 relations: &stored.relations,
+                undecodable: false,
             };
             out.shared(&stored.data, 0..stored.data.len(), stretch, stored.crc)?;
             events += u64::from(stored.events);
@@ -81,6 +82,7 @@ pub(super) fn release_plain(
                 events: tail.events,
                 rows: tail.rows,
                 relations: &tail.relations,
+                undecodable: false,
             };
             out.copied(&tail.data, stretch)?;
             events += u64::from(tail.events);
@@ -96,6 +98,7 @@ pub(super) fn release_plain(
             events: run.events,
             rows: run.rows,
             relations: relations(part, run),
+            undecodable: false,
         };
         out.shared(&part.arena, range, stretch, Some(run.crc))?;
         events += u64::from(run.events);

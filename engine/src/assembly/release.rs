@@ -237,6 +237,7 @@ impl Release {
             events: measured.events,
             rows: measured.rows,
             relations: &reading.run.relations,
+            undecodable: false,
         };
         let crc = if whole { reading.run.crc } else { None };
         out.shared(data, start..measured.end, stretch, crc)?;
@@ -281,7 +282,7 @@ impl Release {
                 let added = self.chunks.add(piece, start, event);
                 added.map_err(|error| chunk_error(&self.header, error))
             }
-            EventKind::Insert | EventKind::Update | EventKind::Delete => {
+            EventKind::Insert | EventKind::Update | EventKind::Delete | EventKind::Undecodable => {
                 self.row(piece, start, event, out, store)
             }
             EventKind::SpeculativeInsert => {
@@ -519,5 +520,6 @@ fn stretch_of<'a>(header: &EventHeader, relations: &'a [RelationVersion]) -> Str
         events: 1,
         rows: u32::from(is_row(header.kind as u8)),
         relations,
+        undecodable: header.kind == EventKind::Undecodable,
     }
 }

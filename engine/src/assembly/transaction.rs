@@ -16,8 +16,10 @@ use super::spill::SpillId;
 use crate::limits::{BLOCK_BYTES, COPY_BYTES_MAX, PIN_SHARE, TRANSACTION_POOL_BYTES};
 
 /// Segments with one of these flags hold events that cannot be passed on as they are.
-pub(super) const SPECIAL: u8 =
-    segment_flags::TOAST | segment_flags::SPECULATIVE | segment_flags::SKIPPED;
+pub(super) const SPECIAL: u8 = segment_flags::TOAST
+    | segment_flags::SPECULATIVE
+    | segment_flags::SKIPPED
+    | segment_flags::UNDECODABLE;
 
 /// Events of one transaction that stand together in memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

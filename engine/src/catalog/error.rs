@@ -135,6 +135,21 @@ pub enum CatalogError {
     },
 }
 
+impl CatalogError {
+    /// Whether it concerns the object that was looked at and nothing else: everything that does
+    /// not use it can be read.
+    #[must_use]
+    pub(crate) const fn is_of_one_object(&self) -> bool {
+        matches!(
+            self,
+            CatalogError::Tuple { .. }
+                | CatalogError::NoObject { .. }
+                | CatalogError::Value { .. }
+                | CatalogError::TooDeep { .. }
+        )
+    }
+}
+
 fn viewer_text(viewer: Option<Xid>) -> String {
     match viewer {
         Some(xid) => format!("transaction {xid}"),

@@ -52,6 +52,15 @@ pub(crate) mod oid {
     pub(crate) const TS_PARSER: Oid = Oid(3601);
     pub(crate) const TS_TEMPLATE: Oid = Oid(3764);
     pub(crate) const STATISTICS: Oid = Oid(3381);
+    pub(crate) const PUBLICATION_TABLE: Oid = Oid(6106);
+    /// From 15 on.
+    pub(crate) const PUBLICATION_SCHEMA: Oid = Oid(6237);
+    pub(crate) const TS_CONFIG_MAP: Oid = Oid(3603);
+    pub(crate) const FAMILY_OPERATOR: Oid = Oid(2602);
+    pub(crate) const FAMILY_FUNCTION: Oid = Oid(2603);
+    pub(crate) const CAST: Oid = Oid(2605);
+    pub(crate) const TRANSFORM: Oid = Oid(3576);
+    pub(crate) const USER_MAPPING: Oid = Oid(1418);
 }
 
 /// Tablespace of the shared catalogs, `pg_global`.

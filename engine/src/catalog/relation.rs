@@ -20,6 +20,13 @@ pub enum Target {
     Sequence(Arc<Layout>),
     /// A table (or materialised view) whose rows are passed on.
     Table(Arc<Layout>),
+    /// A table whose rows cannot be decoded: that they are there is passed on, in their place.
+    Undecodable {
+        /// The table, with what is known of its columns.
+        relation: Arc<Relation>,
+        /// Why, for people.
+        reason: Arc<str>,
+    },
 }
 
 /// Why rows are not passed on.

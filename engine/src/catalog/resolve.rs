@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use redostream_protocol::schema::{Column, Database, Relation, RelationVersion};
+use redostream_protocol::ddl::TableShape;
+use redostream_protocol::schema::{Column, Database, Name, Relation, RelationVersion};
 use redostream_protocol::{Cursor, DatabaseOid, Oid, RelFileNode};
 
 use super::CatalogError;
@@ -72,9 +73,59 @@ impl<'a> Describer<'a, '_> {
         Ok(match class.byte("relkind")? {
             b'S' => Target::Sequence(self.layout(oid, class, registry)?),
             b't' => Target::Toast { oid },
-            b'r' | b'm' | b'p' => Target::Table(self.layout(oid, class, registry)?),
+            b'r' | b'm' | b'p' => self.table(oid, class, registry)?,
             _ => Target::Ignore(IgnoreReason::NotRows),
         })
+    }
+
+    /// A table, or why its rows cannot be decoded: that is a matter of those who want them.
+    fn table(
+        &mut self,
+        oid: Oid,
+        class: &Row<'_>,
+        registry: &RelationRegistry,
+    ) -> Result<Target, CatalogError> {
+        let described = self.layout(oid, class, registry);
+        let reason = match (foreign_access_method(&self.view, class)?, &described) {
+            (Some(method), _) => format!("its access method is {method}, not heap"),
+            (None, Err(error)) if error.is_of_one_object() => error.to_string(),
+            (None, _) => return described.map(Target::Table),
+        };
+        let relation = match described {
+            Ok(layout) => Arc::clone(&layout.relation),
+            Err(_) => self.undescribed(oid, class, registry)?,
+        };
+        let reason = reason.into();
+        Ok(Target::Undecodable { relation, reason })
+    }
+
+    /// A table of which no more is known than its name.
+    fn undescribed(
+        &mut self,
+        oid: Oid,
+        class: &Row<'_>,
+        registry: &RelationRegistry,
+    ) -> Result<Arc<Relation>, CatalogError> {
+        let relation = Relation {
+            version: RelationVersion(0),
+            database: self.database()?,
+            oid,
+            schema: self.schema(class.oid("relnamespace")?)?,
+            name: class.name("relname")?,
+            kind: class.byte("relkind")?,
+            replica_identity: class.byte("relreplident")?,
+            columns: Vec::new(),
+            structure: None,
+        };
+        let layout = Layout {
+            relation: Arc::new(relation.clone()),
+            attributes: Vec::new(),
+            fixed: 0,
+            toast: Oid::INVALID,
+            needs_catalog: false,
+        };
+        let registered = registry.register(relation, layout);
+        Ok(Arc::clone(&registered.relation))
     }
 
     fn layout(
@@ -95,6 +146,7 @@ impl<'a> Describer<'a, '_> {
             columns.extend(column);
         }
         let fixed = place(&mut attributes);
+        let structure = self.structure(class)?;
         let relation = Relation {
             version: RelationVersion(0),
             database: self.database()?,
@@ -104,6 +156,7 @@ impl<'a> Describer<'a, '_> {
             kind: class.byte("relkind")?,
             replica_identity,
             columns,
+            structure,
         };
         let layout = Layout {
             relation: Arc::new(relation.clone()),
@@ -113,6 +166,20 @@ impl<'a> Describer<'a, '_> {
             needs_catalog,
         };
         Ok(registry.register(relation, layout))
+    }
+
+    /// The whole structure of a table, for those who keep a copy. Rows can be decoded without it.
+    fn structure(&mut self, class: &Row<'_>) -> Result<Option<Arc<TableShape>>, CatalogError> {
+        if class.byte("relkind")? == b'S' {
+            return Ok(None);
+        }
+        let Ok((shape, tables)) = super::ddl::structure(&self.view, class) else {
+            return Ok(None);
+        };
+        for table in tables {
+            self.depend(ObjectKind::Relation, table);
+        }
+        Ok(Some(Arc::new(shape)))
     }
 
     /// The rows of a relation's attributes, system ones left out, in order.
@@ -226,6 +293,25 @@ impl<'a> Describer<'a, '_> {
         }
         Ok(database)
     }
+}
+
+/// The access method of a table whose rows are not the heap's own. Another name for the heap's own
+/// handler is as good as heap: the log is the same.
+pub(crate) fn foreign_access_method(
+    view: &View<'_>,
+    class: &Row<'_>,
+) -> Result<Option<Name>, CatalogError> {
+    // pg: catalog/pg_am.dat heap, catalog/pg_proc.dat heap_tableam_handler [14-18]
+    const HEAP: Oid = Oid(2);
+    const HEAP_HANDLER: Oid = Oid(3);
+    let method = class.oid("relam")?;
+    let partitioned = class.byte("relkind")? == b'p';
+    if !method.is_valid() || method == HEAP || partitioned {
+        return Ok(None);
+    }
+    let row = view.object("access method", oid::AM, method)?;
+    let own = row.oid("amhandler")? == HEAP_HANDLER;
+    Ok(if own { None } else { Some(row.name("amname")?) })
 }
 
 /// A database by its OID.

@@ -331,7 +331,10 @@ impl Merged {
 
 /// Sums a run's bytes, if they are what leaves.
 pub(super) fn set_sum(run: &mut Run, arena: &[u8]) {
-    let other = segment_flags::TOAST | segment_flags::SPECULATIVE | segment_flags::SKIPPED;
+    let other = segment_flags::TOAST
+        | segment_flags::SPECULATIVE
+        | segment_flags::SKIPPED
+        | segment_flags::UNDECODABLE;
     if run.flags & other == 0 {
         run.crc = crc32fast::hash(&arena[run.bytes.start as usize..run.bytes.end as usize]);
     }

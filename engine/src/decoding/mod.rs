@@ -14,13 +14,15 @@ pub mod task;
 #[cfg(test)]
 mod tests;
 pub mod tuple;
+mod undecodable;
 
 use redostream_protocol::Lsn;
 
 /// A row that cannot be decoded: its tuple contradicts its relation, or its record itself.
 ///
-/// The log is stopped there: the catalog and the log disagree, which is a fault of ours or damage
-/// that a CRC does not show. Report it with the LSN.
+/// The catalog and the log disagree, which is a fault of ours or damage that a CRC does not show.
+/// Where the row's table is known, that is said in the row's place to those who want the table;
+/// else the log is stopped there. Report it with the LSN.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("row {row} of the record at {lsn} ({relation}) cannot be decoded: {problem}")]
 pub struct DecodeError {

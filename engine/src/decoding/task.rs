@@ -6,11 +6,13 @@ use redostream_protocol::event::{EventHeader, EventKind, HEADER_BYTES};
 use redostream_protocol::schema::RelationVersion;
 use redostream_protocol::{Lsn, Xid};
 
-use super::{DecodeError, TupleError, heap};
+use super::{DecodeError, TupleError, heap, undecodable};
+use crate::assembly::part::segment_flags;
 use crate::catalog::CatalogSnapshot;
 use crate::catalog::relation::{Layout, Target};
 use crate::framing::chunk::FramedChunk;
 use crate::framing::format::WalFormat;
+use crate::framing::page::u32_at;
 use crate::framing::partition::{RowEntry, RowKind};
 use crate::framing::walk;
 
@@ -170,23 +172,24 @@ pub(super) fn write_record(
         flags: 0,
         names,
     };
-    let result = match walk::parts(record, format) {
+    let parts = walk::parts(record, format);
+    let result = match parts {
         None => Err(TupleError::Short("headers")),
+        Some(parts) if matches!(target, Target::Undecodable { .. }) => {
+            undecodable::decode(entry.kind, parts, target, &mut row)
+        }
         Some(parts) => match entry.kind {
             RowKind::Insert => heap::insert::decode(parts, target, &mut row),
             RowKind::MultiInsert => heap::multi_insert::decode(parts, target, &mut row),
             RowKind::Update => heap::update::decode(parts, target, &mut row),
             RowKind::Delete => heap::delete::decode(parts, target, &mut row),
             RowKind::Confirm => heap::confirm::decode(target, &mut row),
+            // Of an index, or of what a heap does not use.
+            RowKind::Foreign => Ok(()),
         },
     };
     if let Err(problem) = result {
-        return Err(DecodeError {
-            lsn: row.lsn,
-            row: row.row,
-            relation: describe(target),
-            problem,
-        });
+        give_up(entry, target, parts, problem, offset, &mut row)?;
     }
     Ok(Written {
         bytes: (row.arena.len() - offset) as u32,
@@ -198,11 +201,48 @@ pub(super) fn write_record(
     })
 }
 
+/// A record contradicts its table: whole rows before the bad one stay, and the rest is left out in
+/// the sight of those who want the table. What assembly would wait for in vain stops everybody.
+#[cold]
+fn give_up(
+    entry: &RowEntry,
+    target: &Target,
+    parts: Option<walk::Parts<'_>>,
+    problem: TupleError,
+    offset: usize,
+    row: &mut RowWriter<'_>,
+) -> Result<(), DecodeError> {
+    let error = DecodeError {
+        lsn: row.lsn,
+        row: row.row,
+        relation: describe(target),
+        problem,
+    };
+    let (Target::Table(layout), Some(parts)) = (target, parts) else {
+        return Err(error);
+    };
+    if row.flags & segment_flags::SPECULATIVE != 0 || entry.kind == RowKind::Confirm {
+        return Err(error);
+    }
+    let whole = match row.row {
+        0 => offset,
+        _ => {
+            let size = row.arena.get(row.last..row.last + 4);
+            row.last + size.map_or(0, |size| u32_at(size, 0) as usize)
+        }
+    };
+    row.arena.truncate(whole);
+    let rows = undecodable::rows(entry.kind, parts).saturating_sub(row.row as u16);
+    let reason = error.to_string();
+    undecodable::give_up(&layout.relation, &reason, entry.kind, rows, row).map_err(|_| error)
+}
+
 fn describe(target: &Target) -> String {
     match target {
         Target::Table(layout) | Target::Sequence(layout) => {
             format!("{}.{}", layout.relation.schema, layout.relation.name)
         }
+        Target::Undecodable { relation, .. } => format!("{}.{}", relation.schema, relation.name),
         Target::Toast { oid } => format!("TOAST table {oid}"),
         Target::Ignore(reason) => format!("{reason:?}"),
     }

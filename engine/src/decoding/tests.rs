@@ -79,6 +79,7 @@ fn layout(attributes: &[(i16, i8)]) -> Layout {
         name: Name::from("t"),
         kind: b'r',
         replica_identity: b'd',
+        structure: None,
         columns,
     });
     Layout {

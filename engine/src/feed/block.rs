@@ -33,6 +33,9 @@ pub struct Block {
     pub databases: Vec<DatabaseOid>,
     /// Relation versions of the events, distinct, in order of first use.
     pub relations: Vec<RelationVersion>,
+    /// Whether an event says of rows that they cannot be decoded: such a block is for nobody as it
+    /// is.
+    pub undecodable: bool,
 }
 
 impl Block {

@@ -34,6 +34,10 @@ impl Framer<'_> {
             id::HEAP2 => self.deal_heap2(record, place, lsn, end, info, group),
             _ => match rmgr::treatment(manager) {
                 Treatment::Ignored => Ok(()),
+                Treatment::Foreign => {
+                    self.deal_foreign(record, place, lsn, group);
+                    Ok(())
+                }
                 Treatment::Unknown => Err(FrameError::UnknownManager(manager)),
                 Treatment::Decoded | Treatment::Tracked => {
                     self.deal_tracked(record, place, lsn, end, manager, info & 0xF0)
@@ -110,6 +114,38 @@ impl Framer<'_> {
         if group == NO_GROUP {
             return Err(malformed("a row without a transaction"));
         }
+        let partition = match self.rules.partitions {
+            1 => 0,
+            count => partition_of(&node, block, count),
+        };
+        self.push_row(place, lsn, kind, group, file, partition);
+        Ok(())
+    }
+
+    /// A page of an extension's access method. What no transaction has written is upkeep.
+    #[cold]
+    fn deal_foreign(&mut self, record: &[u8], place: Place, lsn: Lsn, group: u16) {
+        let Some((node, block)) = walk::first_block(record, self.rules.format) else {
+            return;
+        };
+        let file = self.file(&node);
+        if group == NO_GROUP || self.chunk.lookups.tracked[usize::from(file)] {
+            return;
+        }
+        let partition = partition_of(&node, block, self.rules.partitions);
+        self.push_row(place, lsn, RowKind::Foreign, group, file, partition);
+    }
+
+    #[inline]
+    fn push_row(
+        &mut self,
+        place: Place,
+        lsn: Lsn,
+        kind: RowKind,
+        group: u16,
+        file: u16,
+        partition: usize,
+    ) {
         let entry = RowEntry {
             place,
             lsn_offset: (lsn.0 - self.chunk.base.0) as u32,
@@ -120,13 +156,8 @@ impl Framer<'_> {
         };
         let first = &mut self.chunk.first_rows[usize::from(file)];
         *first = (*first).min(entry.number);
-        let partition = match self.rules.partitions {
-            1 => 0,
-            count => partition_of(&node, block, count),
-        };
         self.chunk.partitions[partition].push(entry);
         self.chunk.rows += 1;
-        Ok(())
     }
 
     /// A heap record that is no row: it matters only where it changes a catalog's page.

@@ -48,6 +48,8 @@ pub enum RowKind {
     Delete,
     /// `XLOG_HEAP_CONFIRM`.
     Confirm,
+    /// A change of a page that only an extension understands: rows, if the file is a table's.
+    Foreign,
 }
 
 /// One row record of a partition: 20 bytes.

@@ -40,6 +40,8 @@ pub enum Treatment {
     Decoded,
     /// Some of them steer decoding: the gate sees them.
     Tracked,
+    /// Only extensions know what they say: of which relation they are is looked at.
+    Foreign,
     /// Checked and passed over.
     Ignored,
     /// No version has this one.
@@ -127,8 +129,8 @@ pub const TABLE: [ResourceManager; 22] = [
     ),
     entry(
         "Generic",
-        Treatment::Ignored,
-        "pages of access methods that are not heap",
+        Treatment::Foreign,
+        "pages of access methods of extensions, for indexes and for tables",
     ),
     entry("LogicalMessage", Treatment::Decoded, "messages"),
 ];
@@ -140,7 +142,7 @@ pub const fn treatment(rmgr: u8) -> Treatment {
         TABLE[rmgr as usize].treatment
     } else if rmgr >= id::CUSTOM_MIN {
         // Extensions' own pages; their tables use another access method than heap.
-        Treatment::Ignored
+        Treatment::Foreign
     } else {
         Treatment::Unknown
     }

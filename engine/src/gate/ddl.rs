@@ -106,7 +106,9 @@ impl Gate {
                 continue;
             };
             let mut known = files.iter().flatten();
-            if known.any(|target| matches!(**target, Target::Table(_))) {
+            let is_table =
+                |target: &Target| matches!(target, Target::Table(_) | Target::Undecodable { .. });
+            if known.any(|target| is_table(target)) {
                 self.tell_at_boundary(top, passage)?;
             }
         }

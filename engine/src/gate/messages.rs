@@ -112,8 +112,10 @@ impl Gate {
                 .catalog
                 .resolve_oid(database, oid, viewer, &self.transactions)
                 .map_err(|error| GateError::Catalog { lsn, error })?;
-            if let Target::Table(layout) = &*target {
-                relations.push(layout.relation.version);
+            match &*target {
+                Target::Table(layout) => relations.push(layout.relation.version),
+                Target::Undecodable { relation, .. } => relations.push(relation.version),
+                _ => {}
             }
         }
         let mut event_flags = 0;

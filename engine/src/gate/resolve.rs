@@ -5,8 +5,10 @@ use std::sync::Arc;
 use redostream_protocol::{Lsn, Xid};
 
 use super::{Gate, GateError, GatedPart, Passage};
+use crate::catalog::CatalogError;
 use crate::catalog::relation::Target;
 use crate::decoding::task::{Targets, VIEW_SKIP};
+use crate::framing::partition::RowKind;
 
 impl Gate {
     /// Ends the part before record `number`, if it has rows.
@@ -71,10 +73,13 @@ impl Gate {
                 continue;
             }
             let viewer = viewers[usize::from(view)];
-            let target = self
-                .catalog
-                .resolve(node, viewer, &self.transactions)
-                .map_err(|error| GateError::Resolve { lsn, error })?;
+            let target = match self.catalog.resolve(node, viewer, &self.transactions) {
+                Ok(target) => target,
+                Err(CatalogError::NoRelation { .. }) if is_foreign(passage, ranges, file) => {
+                    continue;
+                }
+                Err(error) => return Err(GateError::Resolve { lsn, error }),
+            };
             by_view[usize::from(view)][usize::from(file)] = Some(target);
         }
         let needs_catalog = |target: &Arc<Target>| matches!(&**target, Target::Table(layout) if layout.needs_catalog);
@@ -114,6 +119,15 @@ impl Gate {
         }
         (views, viewers)
     }
+}
+
+/// Whether everything that a part holds of a file is changes of an extension's pages: the file may
+/// be an index that is being made.
+#[cold]
+fn is_foreign(passage: &Passage<'_>, ranges: &[std::ops::Range<usize>], file: u16) -> bool {
+    let parts = ranges.iter().zip(&passage.chunk.partitions);
+    let mut all = parts.flat_map(|(range, entries)| &entries[range.clone()]);
+    all.all(|entry| entry.file != file || entry.kind == RowKind::Foreign)
 }
 
 /// The (view, file) pairs that rows of a part have, each with the number of its first row, in

@@ -130,7 +130,8 @@ impl Json {
             | EventKind::SpeculativeInsert
             | EventKind::SpeculativeConfirm
             | EventKind::SpeculativeAbort
-            | EventKind::Skipped => {
+            | EventKind::Skipped
+            | EventKind::Undecodable => {
                 let what = "an event of unfinished assembly";
                 return Err(RenderError::Internal { what, lsn });
             }

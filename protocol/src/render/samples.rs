@@ -57,6 +57,7 @@ pub(super) fn relation(major: u16) -> Relation {
         name: Name::from("T"),
         kind: b'r',
         replica_identity: b'd',
+        structure: None,
         columns: vec![
             column(1, "a", base_type(23, "integer", "int4out", 4)),
             column(2, "b", base_type(25, "text", "textout", -1)),

@@ -118,7 +118,7 @@ fn table_members(object: &mut Object<'_>, table: &TableShape) {
     object.names("options", &table.options);
     if let Some(method) = &table.access_method {
         object.text("access_method", method.as_bytes());
-        object.bool("undecodable", true);
+        object.bool("undecodable", table.undecodable);
     }
 }
 

@@ -83,6 +83,7 @@ fn relation() -> Relation {
         name: "t".into(),
         kind: b'r',
         replica_identity: b'd',
+        structure: None,
         columns: vec![Column {
             number: 1,
             name: "id".into(),

@@ -1,6 +1,7 @@
 //! The live pipeline itself: begun, and begun again from a restart point when the history was left
 //! or WAL was missing.
 
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::sync::mpsc::{self, SyncSender};
 use std::time::{Duration, Instant};
@@ -15,7 +16,8 @@ use redostream_engine::pipeline::{
     self, PipelineOptions, RestartPoint, RestartRequest, Sink, StopToken,
 };
 use redostream_engine::source::TimelineHistory;
-use redostream_protocol::{Lsn, Position};
+use redostream_protocol::event::{Event, EventKind};
+use redostream_protocol::{Cursor, Lsn, Position};
 
 use super::epoch::{Epoch, Fork, Gone};
 use super::saver::{self, Due};
@@ -334,6 +336,33 @@ struct FeedSink<'a> {
 }
 
 impl FeedSink<'_> {
+    /// Counts rows that cannot be decoded, and says of each table once that there are some.
+    #[cold]
+    fn count_undecodable(&self, block: &Block) {
+        let mut counted = self.live.gauges.undecodable.lock();
+        for piece in &block.pieces {
+            let mut cursor = Cursor::new(piece);
+            while let Ok(event) = Event::read(&mut cursor) {
+                if event.header.kind != EventKind::Undecodable {
+                    continue;
+                }
+                let relation = self.epoch.relations.relation(event.header.relation);
+                let table = relation.map(|relation| {
+                    format!("{}.{}", relation.schema.lossy(), relation.name.lossy())
+                });
+                let rows = counted.entry(table.unwrap_or_default());
+                if let Entry::Vacant(entry) = &rows {
+                    let reason = String::from_utf8_lossy(event.payload);
+                    tracing::warn!(
+                        table = entry.key(), lsn = %event.header.record_lsn, %reason,
+                        "rows of a table cannot be decoded"
+                    );
+                }
+                *rows.or_default() += u64::from(event.header.count);
+            }
+        }
+    }
+
     /// Where there is no room for restart points, going on would only put off the end, and make
     /// more WAL to be read again.
     fn wait_for_room(&self) -> Result<(), EngineError> {
@@ -354,6 +383,9 @@ impl Sink for FeedSink<'_> {
         // Bytes of the old history may still have been under way when it was left.
         if let (_, Some(at)) = self.live.setting.upstream.forks_after(self.seen) {
             return Err(EngineError::Forked { at });
+        }
+        if block.undecodable {
+            self.count_undecodable(&block);
         }
         let since = Instant::now();
         self.epoch.feed.append(block);

@@ -123,6 +123,10 @@ fn find(
         let asked = database.is_empty() || *of == *database;
         asked && (served.is_empty() || served.iter().any(|name| *name == *of))
     };
+    if !all.iter().any(|of| wanted(&of)) {
+        let message = format!("there is no database {database} there");
+        return Err(Fault::new(FaultCode::NotFound, message));
+    }
     let mut found: Vec<(&Database, TableShape)> = Vec::new();
     for of in all.iter().filter(wanted) {
         let shape = catalog.describe_table(of.oid, &schema, &name);

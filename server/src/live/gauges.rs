@@ -1,7 +1,7 @@
 //! What is measured of a running server beyond plain counters: how far behind it is in time, and
 //! which stage works most.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,8 @@ pub(crate) struct Gauges {
     pub(crate) session_ns: [AtomicU64; 2],
     /// Nanoseconds that releasing into the feed took.
     pub(crate) feed_ns: AtomicU64,
+    /// Rows that could not be decoded, by table.
+    pub(crate) undecodable: Mutex<BTreeMap<String, u64>>,
 }
 
 impl Gauges {

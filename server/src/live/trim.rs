@@ -47,6 +47,7 @@ pub(super) fn after(block: &Block, position: Position) -> Result<Option<Block>, 
                 transactions: 0,
                 databases: block.databases.clone(),
                 relations: block.relations.clone(),
+                undecodable: block.undecodable,
             });
         }
         if let Some(cut) = &mut cut {

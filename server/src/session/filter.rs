@@ -391,6 +391,13 @@ impl Filter {
         }
     }
 
+    /// Whether rows of a relation are wanted, were they rows.
+    pub(super) fn admits_undecodable(&mut self, version: RelationVersion) -> Result<bool, Fault> {
+        let rows = [EventKind::Insert, EventKind::Update, EventKind::Delete];
+        let any = rows.into_iter().any(|kind| self.kinds.admits(kind));
+        Ok(any && self.wanted(version)? != Wanted::Nothing)
+    }
+
     fn judge_truncate(&mut self, event: &Event<'_>) -> Result<Verdict<'static>, Fault> {
         let versions = event.payload.as_chunks::<4>().0;
         let mut kept = Vec::with_capacity(versions.len());

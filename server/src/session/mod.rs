@@ -28,6 +28,7 @@ mod pump;
 mod registry;
 mod selection;
 mod subscriptions;
+mod undecodable;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -48,6 +49,7 @@ pub use provider::{
     BlockEntry, BlockReader, BoxFuture, Opened, StartRequest, StatusSnapshot, StreamProvider,
 };
 pub use subscriptions::{FileStore, StoreError, Subscription, SubscriptionStore};
+pub use undecodable::OnUndecodable;
 
 pub(crate) use door::{Accepted, Door, Guard};
 pub(crate) use registry::{Registry, check_cluster};
@@ -81,6 +83,8 @@ pub struct SessionOptions {
     pub data_tls: Option<Shared<rustls::ServerConfig>>,
     /// TLS of the control plane.
     pub control_tls: Option<Shared<rustls::ServerConfig>>,
+    /// What becomes of a subscriber whose table cannot be decoded.
+    pub on_undecodable: OnUndecodable,
 }
 
 impl Default for SessionOptions {
@@ -92,6 +96,7 @@ impl Default for SessionOptions {
             authorise: None,
             data_tls: None,
             control_tls: None,
+            on_undecodable: OnUndecodable::default(),
         }
     }
 }

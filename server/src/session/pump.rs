@@ -22,6 +22,7 @@ use super::limits::{
 use super::outgoing::{Interrupt, OutFrame, Outgoing, Progress};
 use super::provider::{BlockEntry, BlockReader, StreamProvider, data_bodies};
 use super::selection::{Run, Selected, Selection};
+use super::undecodable::{OnUndecodable, Undecodable};
 
 /// Why a stream stops.
 enum Stop {
@@ -74,6 +75,7 @@ pub(super) struct Wanted {
     pub(super) start: Start,
     pub(super) until: Option<Until>,
     pub(super) filter: Option<Filter>,
+    pub(super) on_undecodable: OnUndecodable,
     pub(super) compression: Compress,
 }
 
@@ -92,10 +94,12 @@ impl Pump {
         reader: Box<dyn BlockReader>,
         wanted: Wanted,
     ) -> Self {
+        let undecodable = Undecodable::new(Arc::clone(&provider), wanted.on_undecodable);
+        let (start, until, filter) = (wanted.start, wanted.until, wanted.filter);
         Self {
             provider,
             reader,
-            selection: Selection::new(wanted.start, wanted.until, wanted.filter),
+            selection: Selection::new(start, until, filter, undecodable),
             until: wanted.until,
             compression: wanted.compression,
             sequence: 0,
@@ -222,7 +226,12 @@ impl Pump {
 
     fn block(&mut self, out: &Outgoing, entry: &BlockEntry) -> Result<(), Stop> {
         let block = &entry.block;
-        match self.selection.select(entry)? {
+        let selected = self.selection.select(entry)?;
+        for notice in self.selection.undecodable.take_notices() {
+            let (frame, cost) = self.small(&notice);
+            self.push(out, frame, cost, Progress::default())?;
+        }
+        match selected {
             Selected::Whole => {
                 self.relations(out, &block.relations)?;
                 self.databases(out, &block.databases)?;
@@ -241,6 +250,9 @@ impl Pump {
                     let whole = number + 1 == count && !self.selection.ended();
                     let wal_end = if whole { block.wal_end } else { Lsn(0) };
                     self.run_of_events(out, run, wal_end)?;
+                }
+                if let Some(fault) = self.selection.undecodable.take_fault() {
+                    return Err(fault.into());
                 }
                 if self.heartbeat_at.elapsed() >= HEARTBEAT_INTERVAL && !self.selection.ended() {
                     self.heartbeat(out)?;

@@ -262,6 +262,7 @@ impl Registry {
                 _ if loopback => Compress::Never,
                 _ => Compress::Behind,
             },
+            on_undecodable: self.options.on_undecodable,
         };
         let pump = Pump::new(Arc::clone(&self.provider), opened.reader, wanted);
         let (registry, session) = (Arc::clone(self), Arc::clone(session));

@@ -19,6 +19,7 @@ use redostream_protocol::{Cursor, DatabaseOid, Position};
 
 use super::filter::{Filter, Share, Verdict};
 use super::provider::{BlockEntry, joined};
+use super::undecodable::Undecodable;
 
 /// What is sent of a block.
 #[derive(Debug)]
@@ -67,6 +68,7 @@ pub(super) struct Selection {
     start: Start,
     until: Option<Until>,
     filter: Option<Filter>,
+    pub(super) undecodable: Undecodable,
     open: Option<Open>,
     /// Whether an event after the start has been seen.
     started: bool,
@@ -74,11 +76,17 @@ pub(super) struct Selection {
 }
 
 impl Selection {
-    pub(super) fn new(start: Start, until: Option<Until>, filter: Option<Filter>) -> Self {
+    pub(super) fn new(
+        start: Start,
+        until: Option<Until>,
+        filter: Option<Filter>,
+        undecodable: Undecodable,
+    ) -> Self {
         Self {
             start,
             until,
             filter,
+            undecodable,
             open: None,
             started: false,
             ended: until.is_some_and(|until| until.is_before(&start)),
@@ -133,9 +141,10 @@ impl Selection {
         walked.map(Selected::Runs)
     }
 
-    /// A block goes out as it is only if it makes one frame, or is one event.
+    /// A block goes out as it is only if it makes one frame, or is one event, and all of it is for
+    /// subscribers.
     fn fits(&self, block: &Block) -> bool {
-        block.events == 1 || block.bytes() <= DATA_RAW_BYTES_MAX
+        !block.undecodable && (block.events == 1 || block.bytes() <= DATA_RAW_BYTES_MAX)
     }
 
     /// Decides by the block's list of relations, without looking at events; none if that cannot be.
@@ -266,7 +275,28 @@ impl Selection {
                     runs.push(position, Some(&open.header), event, piece);
                 }
             }
+            EventKind::Undecodable => self.left_out(event, position, admitted)?,
             _ => self.change(block, event, position, admitted, range, runs)?,
+        }
+        Ok(())
+    }
+
+    /// Rows that cannot be decoded: nothing of them is sent.
+    fn left_out(
+        &mut self,
+        event: &Event<'_>,
+        position: Position,
+        admitted: bool,
+    ) -> Result<(), Fault> {
+        if let Some(open) = &mut self.open {
+            open.altered = true;
+        }
+        let wanted = match &mut self.filter {
+            Some(filter) => filter.admits_undecodable(event.header.relation)?,
+            None => true,
+        };
+        if admitted && wanted {
+            self.ended |= !self.undecodable.take(event, position)?;
         }
         Ok(())
     }

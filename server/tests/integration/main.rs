@@ -10,6 +10,8 @@
 
 mod bad_input;
 mod ddl_capture;
+mod ddl_objects;
+mod describe;
 mod encodings;
 mod files;
 mod json_values;
@@ -26,3 +28,4 @@ mod serve;
 mod subscribing;
 mod timelines;
 mod two_phase;
+mod undecodable;

@@ -133,6 +133,7 @@ fn relation(number: u32) -> Option<Arc<Relation>> {
         name: name.into(),
         kind: b'r',
         replica_identity: b'd',
+        structure: None,
         columns: vec![column(1, "k"), column(2, "v"), column(3, "w")],
     }))
 }

@@ -70,6 +70,8 @@ enum Renderer {
 pub(crate) struct Output<W> {
     renderer: Option<Renderer>,
     relation_lines: bool,
+    /// Relations whose lines stand before their first row, when that comes.
+    untold: HashMap<RelationVersion, Arc<Relation>>,
     settings: SessionSettings,
     known: Known,
     lines: Vec<u8>,
@@ -107,6 +109,7 @@ impl<W: Write> Output<W> {
         Output {
             renderer,
             relation_lines,
+            untold: HashMap::new(),
             settings,
             known: Known::default(),
             lines: Vec::new(),
@@ -124,6 +127,7 @@ impl<W: Write> Output<W> {
         self.first_block = true;
         self.inside = false;
         self.known.relations.clear();
+        self.untold.clear();
         match &mut self.renderer {
             None | Some(Renderer::TestDecoding(None)) => {}
             Some(Renderer::Json(json) | Renderer::Pretty(json, _)) => json.reset(),
@@ -157,7 +161,7 @@ impl<W: Write> Output<W> {
         }
         self.known.add(relation);
         if self.relation_lines && matches!(self.renderer, Some(Renderer::Json(_))) {
-            push_relation_line(&mut self.lines, relation);
+            self.untold.insert(relation.version, Arc::clone(relation));
         }
     }
 
@@ -241,6 +245,11 @@ impl<W: Write> Output<W> {
                 self.announce(&unit_header(event, timeline));
             }
             _ => {}
+        }
+        if !self.untold.is_empty()
+            && let Some(relation) = self.untold.remove(&header.relation)
+        {
+            push_relation_line(&mut self.lines, &relation);
         }
         let before = self.lines.len();
         self.renderer_ready();

@@ -121,10 +121,11 @@ fn of_table(before: &TableState, after: &TableState, events: &mut Vec<DdlEvent>)
         named_after(state.clone()),
         events,
     );
-    if before.shape == after.shape {
+    let same_rest = before.rest == after.rest;
+    if before.shape == after.shape && same_rest {
         return;
     }
-    if same_but_indexes(before, after) {
+    if same_rest && same_but_indexes(before, after) {
         of_indexes(before, after, events);
         return;
     }

@@ -30,6 +30,7 @@ mod order;
 mod other;
 mod partition;
 mod state;
+mod statement;
 mod table;
 mod touched;
 mod values;
@@ -43,7 +44,7 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use super::layout::oid;
-use super::view::View;
+use super::view::{Row, View};
 use super::{Catalog, CatalogError};
 use crate::gate::transactions::Transactions;
 use crate::limits::{CATALOG_OID_END, INITDB_FILE_NUMBER_END};
@@ -71,8 +72,18 @@ struct Progress {
     boundary: Lsn,
     /// What was told of objects, and by which (sub)transaction, latest last.
     told: BTreeMap<Touched, Vec<(Xid, Option<State>)>>,
-    /// The statement in work, if the capture trigger gave it, and by which (sub)transaction.
-    statement: Option<(Xid, Name)>,
+    /// The statement in work, if the capture trigger gave it.
+    statement: Option<Sent>,
+}
+
+/// A string of statements of which one is in work.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Sent {
+    /// The (sub)transaction that sent it.
+    xid: Xid,
+    text: Name,
+    /// How often the same string was named before, for earlier statements of it.
+    number: usize,
 }
 
 /// Changes to be told at one place.
@@ -110,7 +121,10 @@ impl Tracker {
 
     /// A statement that is about to be executed.
     pub(crate) fn statement(&mut self, top: Xid, xid: Xid, text: Name) {
-        self.open.entry(top).or_default().statement = Some((xid, text));
+        let statement = &mut self.open.entry(top).or_default().statement;
+        let again = statement.as_ref().filter(|sent| sent.text == text);
+        let number = again.map_or(0, |sent| sent.number + 1);
+        *statement = Some(Sent { xid, text, number });
     }
 
     /// Whether a transaction has changes that are not told; if `xid` is given, made by another
@@ -152,7 +166,7 @@ impl Tracker {
         progress.statement = progress
             .statement
             .take()
-            .filter(|(xid, _)| !subs.contains(xid));
+            .filter(|sent| !subs.contains(&sent.xid));
     }
 
     /// A subtransaction turned out to belong to `top`.
@@ -164,6 +178,15 @@ impl Tracker {
             self.open.insert(top, of_sub);
         }
     }
+}
+
+/// The structure of a table, as DDL events give it, and the OIDs of the tables it names.
+pub(crate) fn structure(
+    view: &View<'_>,
+    class: &Row<'_>,
+) -> Result<(TableShape, Vec<Oid>), CatalogError> {
+    let state = table::describe(view, class)?;
+    Ok((state.shape, state.references))
 }
 
 impl Catalog {
@@ -207,7 +230,7 @@ impl Catalog {
         let mut told = std::mem::take(&mut progress.told);
         let (xid, database) = (progress.writer, progress.database);
         let boundary = progress.boundary.max(progress.written);
-        let sql = progress.statement.as_ref().map(|(_, text)| text.clone());
+        let sent = progress.statement.clone();
         let view = |viewer| View {
             store: &self.store,
             database,
@@ -231,8 +254,11 @@ impl Catalog {
             latest.retain(|(other, _)| *other != xid);
             latest.push((xid, change.after));
         }
-        for event in &mut events {
-            event.sql.clone_from(&sql);
+        if let Some(sent) = sent {
+            let cause = statement::cause(&sent.text, sent.number, &events);
+            for event in &mut events {
+                event.sql = Some(cause.clone());
+            }
         }
         if let Some(progress) = self.ddl.open.get_mut(&top) {
             progress.told = told;
@@ -422,14 +448,19 @@ impl Comparison<'_> {
                     (Some(State::Other(before)), None) => before.table,
                     _ => other.table,
                 };
-                let moved = by_itself
-                    && change.before.as_ref().and_then(State::schema) != other.schema.as_ref();
-                Ok((!by_itself || moved) && of_table(table).is_some())
+                // It follows its table to another schema, and to another owner.
+                let follows = match &change.before {
+                    Some(State::Other(before)) if by_itself => {
+                        before.schema != other.schema || before.rest != other.rest
+                    }
+                    _ => true,
+                };
+                Ok(follows && of_table(table).is_some())
             }
             "trigger" | "policy" | "rule" | "statistics" => {
                 Ok(of_table(other.table).is_some_and(|table| table.after.is_none()))
             }
-            "function" | "type" => self.is_internal(change),
+            "function" | "type" | "cast" => self.is_internal(change),
             _ => Ok(false),
         }
     }

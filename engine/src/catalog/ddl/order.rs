@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use redostream_protocol::Oid;
+use redostream_protocol::ddl::TableName;
 use redostream_protocol::schema::Name;
 use rustc_hash::FxHashMap;
 
@@ -20,7 +21,8 @@ pub(crate) struct Change {
     pub(crate) hidden: bool,
 }
 
-/// Brings changes into order. Deterministic; where there is a circle, it is cut by rank.
+/// Brings changes into order. Deterministic; where there is a circle, it is cut by rank, and foreign
+/// keys of which it is made are told apart from their tables.
 pub(crate) fn ordered(changes: Vec<Change>) -> Vec<Change> {
     if changes.len() < 2 {
         return changes;
@@ -31,8 +33,10 @@ pub(crate) fn ordered(changes: Vec<Change>) -> Vec<Change> {
         waits[*later] += 1;
     }
     let mut follow: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    let mut needs: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for (earlier, later) in edges {
         follow.entry(earlier).or_default().push(later);
+        needs.entry(later).or_default().push(earlier);
     }
     let ranks: Vec<_> = changes.iter().map(rank).collect();
     let mut ready: BTreeSet<((u8, u32), usize)> = BTreeSet::new();
@@ -44,25 +48,100 @@ pub(crate) fn ordered(changes: Vec<Change>) -> Vec<Change> {
             ready.insert(place);
         }
     }
+    let mut changes: Vec<_> = changes.into_iter().map(Some).collect();
     let mut order = Vec::with_capacity(changes.len());
+    // Foreign keys of tables that were made without them, until what they name is there.
+    let mut owed: Vec<Change> = Vec::new();
     while let Some(next) = ready.pop_first().or_else(|| left.first().copied()) {
-        if !left.remove(&next) {
+        if !left.contains(&next) {
             continue;
         }
-        order.push(next.1);
-        for later in follow.get(&next.1).into_iter().flatten() {
-            waits[*later] = waits[*later].saturating_sub(1);
-            let place = (ranks[*later], *later);
-            if waits[*later] == 0 && left.contains(&place) {
+        if waits[next.1] > 0
+            && let Some(mut change) = changes[next.1].take()
+        {
+            // A circle. Tables that name each other are told with their foreign keys apart.
+            let used = match change.after {
+                Some(_) => needs.get(&next.1),
+                None => follow.get(&next.1),
+            };
+            let used = used
+                .into_iter()
+                .flatten()
+                .filter_map(|other| changes[*other].as_ref());
+            let apart = split(&mut change, &used.collect::<Vec<_>>());
+            let gone = change.after.is_none();
+            changes[next.1] = Some(change);
+            match apart {
+                // The keys go first, and the table when nobody uses it any more.
+                Some(apart) if gone => {
+                    order.push(apart);
+                    for later in follow.remove(&next.1).into_iter().flatten() {
+                        waits[later] = waits[later].saturating_sub(1);
+                        let place = (ranks[later], later);
+                        if waits[later] == 0 && left.contains(&place) {
+                            ready.insert(place);
+                        }
+                    }
+                    continue;
+                }
+                apart => owed.extend(apart),
+            }
+        }
+        left.remove(&next);
+        order.extend(changes[next.1].take());
+        for later in follow.remove(&next.1).into_iter().flatten() {
+            waits[later] = waits[later].saturating_sub(1);
+            let place = (ranks[later], later);
+            if waits[later] == 0 && left.contains(&place) {
                 ready.insert(place);
             }
         }
     }
-    let mut changes: Vec<_> = changes.into_iter().map(Some).collect();
+    order.extend(owed);
     order
-        .into_iter()
-        .filter_map(|number| changes[number].take())
-        .collect()
+}
+
+/// Takes out of a table that is made or dropped its foreign keys to `others`; what it takes to add
+/// them once those are made, or to drop them before those are dropped.
+fn split(change: &mut Change, others: &[&Change]) -> Option<Change> {
+    let made = change.before.is_none();
+    let whole = match (&change.before, &change.after) {
+        (None, Some(State::Table(table))) | (Some(State::Table(table)), None) => table,
+        _ => return None,
+    };
+    let named = |reference: &TableName| {
+        let states = others.iter().filter_map(|other| match made {
+            true => other.after.as_ref(),
+            false => other.before.as_ref(),
+        });
+        let mut names = states.map(|state| (state.schema(), state.name()));
+        names.any(|name| name == (Some(&reference.schema), &reference.table))
+    };
+    let (mut rest, whole) = (whole.clone(), whole.clone());
+    let all = whole.constraints.iter().zip(&whole.shape.constraints);
+    let kept = all.filter(|(_, shape)| {
+        let references = shape.references.as_ref();
+        !references.is_some_and(|(table, _)| named(table))
+    });
+    (rest.constraints, rest.shape.constraints) =
+        kept.map(|(oid, shape)| (*oid, shape.clone())).unzip();
+    if rest == whole {
+        return None;
+    }
+    let (rest, whole) = (Some(State::Table(rest)), Some(State::Table(whole)));
+    let (before, after) = if made {
+        change.after.clone_from(&rest);
+        (rest, whole)
+    } else {
+        change.before.clone_from(&rest);
+        (whole, rest)
+    };
+    Some(Change {
+        key: change.key,
+        before,
+        after,
+        hidden: change.hidden,
+    })
 }
 
 /// Drops go from what uses to what is used, newest first; everything else the other way round.
@@ -220,5 +299,64 @@ mod tests {
             change(2, "b", None, Some(&[1])),
         ];
         assert_eq!(order(circle), [1, 2]);
+    }
+
+    #[test]
+    fn tables_that_name_each_other_get_their_keys_apart() {
+        use redostream_protocol::ddl::{ConstraintShape, TableShape};
+
+        use crate::catalog::ddl::state::TableState;
+
+        let table = |oid: u32, name: &str, names: u32, other: &str| {
+            let reference = TableName {
+                schema: Name::from("s"),
+                table: Name::from(other),
+            };
+            State::Table(Box::new(TableState {
+                kind: b'r',
+                constraints: vec![Oid(oid + 100)],
+                references: vec![Oid(names)],
+                shape: TableShape {
+                    schema: Name::from("s"),
+                    name: Name::from(name),
+                    constraints: vec![ConstraintShape {
+                        references: Some((reference, Vec::new())),
+                        ..ConstraintShape::default()
+                    }],
+                    ..TableShape::default()
+                },
+                ..TableState::default()
+            }))
+        };
+        let both = || [table(1, "a", 2, "b"), table(2, "b", 1, "a")];
+        let keys = |state: &Option<State>| match state {
+            Some(State::Table(table)) => Some(table.shape.constraints.len()),
+            _ => None,
+        };
+        let told = |made: bool| {
+            let changes = both().into_iter().zip(1..).map(|(state, oid)| Change {
+                key: Touched::new(Oid(1259), Oid(oid)),
+                before: (!made).then(|| state.clone()),
+                after: made.then_some(state),
+                hidden: false,
+            });
+            let ordered = ordered(changes.collect());
+            let told = ordered
+                .iter()
+                .map(|change| (change.key.oid.0, keys(&change.before), keys(&change.after)));
+            told.collect::<Vec<_>>()
+        };
+        let made = [
+            (1, None, Some(0)),
+            (2, None, Some(1)),
+            (1, Some(0), Some(1)),
+        ];
+        assert_eq!(told(true), made);
+        let dropped = [
+            (2, Some(1), Some(0)),
+            (1, Some(1), None),
+            (2, Some(0), None),
+        ];
+        assert_eq!(told(false), dropped);
     }
 }

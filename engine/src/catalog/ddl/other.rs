@@ -68,7 +68,10 @@ const NAMED: [Named; 22] = [
     of_table(oid::POLICY, "policy", "polname", "polrelid"),
     of_table(oid::REWRITE, "rule", "rulename", "ev_class"),
     named(oid::EXTENSION, "extension", "extname", None),
-    named(oid::LANGUAGE, "language", "lanname", None),
+    Named {
+        privileges: Some("lanacl"),
+        ..named(oid::LANGUAGE, "language", "lanname", None)
+    },
     named(oid::OPERATOR, "operator", "oprname", Some("oprnamespace")),
     named(
         oid::OPERATOR_CLASS,
@@ -94,13 +97,19 @@ const NAMED: [Named; 22] = [
         "conname",
         Some("connamespace"),
     ),
-    named(
-        oid::FOREIGN_DATA_WRAPPER,
-        "foreign data wrapper",
-        "fdwname",
-        None,
-    ),
-    named(oid::FOREIGN_SERVER, "server", "srvname", None),
+    Named {
+        privileges: Some("fdwacl"),
+        ..named(
+            oid::FOREIGN_DATA_WRAPPER,
+            "foreign data wrapper",
+            "fdwname",
+            None,
+        )
+    },
+    Named {
+        privileges: Some("srvacl"),
+        ..named(oid::FOREIGN_SERVER, "server", "srvname", None)
+    },
     named(oid::PUBLICATION, "publication", "pubname", None),
     named(oid::EVENT_TRIGGER, "event trigger", "evtname", None),
     named(
@@ -147,6 +156,10 @@ pub(crate) fn describe(
     match touched.catalog {
         oid::TYPE => data_type(view, touched.oid),
         oid::DESCRIPTION => comment(view, touched),
+        oid::CAST | oid::TRANSFORM | oid::USER_MAPPING => {
+            let row = view.row_of(touched.catalog, "oid", touched.oid)?;
+            row.map(|row| link(view, touched.catalog, &row)).transpose()
+        }
         catalog => {
             let Some(known) = NAMED.iter().find(|named| named.catalog == catalog) else {
                 return Ok(None);
@@ -202,6 +215,15 @@ fn of_row(
     if let Some(column) = known.namespace {
         state.schema = Some(schema_name(view, row.oid(column)?)?);
     }
+    for (part, key) in members(known.catalog) {
+        for member in of_whole(view, *part, key, state.oid)? {
+            // In whatever order they stand.
+            state.rest ^= member.checksum(None);
+        }
+    }
+    if known.catalog == oid::PUBLICATION {
+        published(view, &mut state)?;
+    }
     if let Some(column) = known.table {
         state.table = row.oid(column)?;
         if let Some(table) = table_name(view, state.table)? {
@@ -210,6 +232,111 @@ fn of_row(
         }
     }
     Ok(Some(state))
+}
+
+/// Catalogs with rows that belong to an object of `catalog` and are told with it, each with the
+/// column that names it.
+const fn members(catalog: Oid) -> &'static [(Oid, &'static str)] {
+    match catalog {
+        oid::PUBLICATION => &[
+            (oid::PUBLICATION_TABLE, "prpubid"),
+            (oid::PUBLICATION_SCHEMA, "pnpubid"),
+        ],
+        oid::TS_CONFIG => &[(oid::TS_CONFIG_MAP, "mapcfg")],
+        oid::OPERATOR_FAMILY => &[
+            (oid::FAMILY_OPERATOR, "amopfamily"),
+            (oid::FAMILY_FUNCTION, "amprocfamily"),
+        ],
+        _ => &[],
+    }
+}
+
+/// The rows of `part` that belong to an object; none where the version has no such catalog.
+fn of_whole<'a>(
+    view: &View<'a>,
+    part: Oid,
+    key: &'static str,
+    whole: Oid,
+) -> Result<Vec<Row<'a>>, CatalogError> {
+    if part == oid::PUBLICATION_SCHEMA && view.store.format.major < 15 {
+        return Ok(Vec::new());
+    }
+    view.rows(part, key, whole.0)
+}
+
+/// What a publication publishes.
+fn published(view: &View<'_>, state: &mut OtherState) -> Result<(), CatalogError> {
+    let mut tables = Vec::new();
+    for row in view.rows(oid::PUBLICATION_TABLE, "prpubid", state.oid.0)? {
+        let table = row.oid("prrelid")?;
+        state.references.push(table);
+        tables.extend(table_name(view, table)?);
+    }
+    tables.sort_by(|one, other| (&one.schema, &one.table).cmp(&(&other.schema, &other.table)));
+    let tables = tables.into_iter().map(|table| {
+        Property::Parts(vec![
+            ("schema".to_owned(), Property::Text(table.schema)),
+            ("table".to_owned(), Property::Text(table.table)),
+        ])
+    });
+    state.set("tables", Property::List(tables.collect()));
+    let mut schemas = Vec::new();
+    for row in of_whole(view, oid::PUBLICATION_SCHEMA, "pnpubid", state.oid)? {
+        let schema = row.oid("pnnspid")?;
+        state.references.push(schema);
+        schemas.push(schema_name(view, schema)?);
+    }
+    schemas.sort();
+    let schemas = schemas.into_iter().map(Property::Text).collect();
+    state.set("schemas", Property::List(schemas));
+    Ok(())
+}
+
+/// An object that has no name of its own: named by what it links.
+fn link(view: &View<'_>, catalog: Oid, row: &Row<'_>) -> Result<OtherState, CatalogError> {
+    let data_type = |column| Ok::<_, CatalogError>(type_text(view, row.oid(column)?, -1)?.0);
+    let mut state = OtherState {
+        oid: row.oid("oid")?,
+        rest: row.checksum(None),
+        ..OtherState::default()
+    };
+    let (object, name) = match catalog {
+        oid::CAST => {
+            let (source, target) = (data_type("castsource")?, data_type("casttarget")?);
+            state.references = vec![row.oid("castsource")?, row.oid("casttarget")?];
+            let name = [b"(", source.as_bytes(), b" AS ", target.as_bytes(), b")"].concat();
+            state.set("source", Property::Text(source));
+            state.set("target", Property::Text(target));
+            ("cast", name)
+        }
+        oid::TRANSFORM => {
+            let of = data_type("trftype")?;
+            let language = view.row_of(oid::LANGUAGE, "oid", row.oid("trflang")?)?;
+            let language = language.map(|row| row.name("lanname")).transpose()?;
+            let language = language.unwrap_or_default();
+            state.references = vec![row.oid("trftype")?, row.oid("trflang")?];
+            let name = [b"FOR ", of.as_bytes(), b" LANGUAGE ", language.as_bytes()].concat();
+            state.set("type", Property::Text(of));
+            state.set("language", Property::Text(language));
+            ("transform", name)
+        }
+        _ => {
+            let user = view.row_of(oid::AUTHID, "oid", row.oid("umuser")?)?;
+            let user = user.map(|row| row.name("rolname")).transpose()?;
+            let server = row.oid("umserver")?;
+            state.references = vec![server];
+            let server = view.row_of(oid::FOREIGN_SERVER, "oid", server)?;
+            let server = server.map(|row| row.name("srvname")).transpose()?;
+            state.set("server", server.map_or(Property::Null, Property::Text));
+            (
+                "user mapping",
+                user.map_or(b"public".to_vec(), |user| user.0),
+            )
+        }
+    };
+    object.clone_into(&mut state.object);
+    state.name = Name(name);
+    Ok(state)
 }
 
 /// A sequence, by its row in `pg_class`.
@@ -228,6 +355,7 @@ pub(crate) fn sequence(
         name: class.name("relname")?,
         references: vec![class.oid("relnamespace")?],
         privileges: Privileges::of(class, Some("relacl"), "sequence")?,
+        rest: class.oid("relowner")?.0,
         ..OtherState::default()
     };
     let (data_type, _) = type_text(view, row.oid("seqtypid")?, -1)?;
@@ -290,6 +418,7 @@ fn data_type(view: &View<'_>, oid: Oid) -> Result<Option<OtherState>, CatalogErr
         name: row.name("typname")?,
         references: vec![namespace],
         privileges: Privileges::of(&row, Some("typacl"), "type")?,
+        rest: row.oid("typowner")?.0,
         ..OtherState::default()
     };
     let kind = match row.byte("typtype")? {
@@ -417,6 +546,19 @@ fn subject(view: &View<'_>, touched: &Touched) -> Result<Option<OtherState>, Cat
         oid: touched.oid,
         ..OtherState::default()
     };
+    if touched.class == oid::CONSTRAINT {
+        let Some(row) = view.row_of(oid::CONSTRAINT, "oid", touched.oid)? else {
+            return Ok(None);
+        };
+        "constraint".clone_into(&mut state.object);
+        state.schema = Some(schema_name(view, row.oid("connamespace")?)?);
+        state.name = row.name("conname")?;
+        state.table = row.oid("conrelid")?;
+        if let Some(table) = table_name(view, state.table)? {
+            state.set("table", Property::Text(table.table));
+        }
+        return Ok(Some(state));
+    }
     if touched.class != oid::CLASS {
         let of = Touched::new(touched.class, touched.oid);
         let Some(other) = describe(view, &of)? else {
@@ -456,6 +598,17 @@ pub(crate) struct Privileges {
 }
 
 impl Privileges {
+    /// Adds those of a column.
+    pub(crate) fn add(&mut self, number: i16, column: Privileges) {
+        if column != Privileges::default() {
+            let mut list = crc32fast::Hasher::new_with_initial(self.list);
+            list.update(&number.to_le_bytes());
+            list.update(&column.list.to_le_bytes());
+            self.list = list.finalize();
+            self.count += column.count;
+        }
+    }
+
     /// The privileges in a row's column of access rights.
     ///
     /// ```text
@@ -494,7 +647,9 @@ impl Privileges {
 const fn by_default(object: &str, major: u16) -> u32 {
     match object.as_bytes() {
         b"sequence" => 3,
-        b"schema" | b"function" | b"type" => 2,
+        b"schema" | b"function" | b"type" | b"language" => 2,
+        b"foreign data wrapper" | b"server" => 1,
+        b"column" => 0,
         _ if major >= 17 => 8,
         _ => 7,
     }

@@ -35,6 +35,8 @@ pub(crate) struct TableState {
     /// Tables that foreign keys, partitions and children name.
     pub(crate) references: Vec<Oid>,
     pub(crate) privileges: Privileges,
+    /// Checksum of what is told and not described: owner, row security, what a view selects.
+    pub(crate) rest: u32,
 }
 
 /// An object without columns.

@@ -15,6 +15,7 @@ use super::other::Privileges;
 use super::partition;
 use super::state::TableState;
 use super::values::texts;
+use crate::catalog::resolve::foreign_access_method;
 use crate::limits::CATALOG_OID_END;
 
 /// `heap`, whose rows can be decoded.
@@ -32,8 +33,13 @@ pub(crate) fn describe(view: &View<'_>, class: &Row<'_>) -> Result<TableState, C
     let printer = Printer::new(*view, encoding(view)?, &names);
     let sequences = owned_sequences(view, relation)?;
     let defaults = defaults(view, relation, &printer)?;
-    let mut state = TableState::default();
+    let mut state = TableState {
+        privileges: Privileges::of(class, Some("relacl"), "table")?,
+        ..TableState::default()
+    };
     for (row, (number, name)) in attributes.iter().zip(&names) {
+        let of_column = Privileges::of(row, Some("attacl"), "column")?;
+        state.privileges.add(*number, of_column);
         let find = |list: &[(i16, Expression)]| {
             let found = list.iter().find(|(of, _)| of == number);
             found.map_or(Expression::None, |(_, expression)| expression.clone())
@@ -79,8 +85,8 @@ fn fill(
     let relation = class.oid("oid")?;
     let kind = class.byte("relkind")?;
     state.kind = kind;
-    state.privileges = Privileges::of(class, Some("relacl"), "table")?;
     state.namespace = class.oid("relnamespace")?;
+    state.rest = rest(view, class)?;
     shape.oid = relation;
     shape.schema = schema_name(view, state.namespace)?;
     shape.name = class.name("relname")?;
@@ -103,6 +109,7 @@ fn fill(
     if method.is_valid() && method != HEAP {
         let row = view.row_of(oid::AM, "oid", method)?;
         shape.access_method = row.map(|row| row.name("amname")).transpose()?;
+        shape.undecodable = foreign_access_method(view, class)?.is_some();
     }
     let mut parents = Vec::new();
     for row in view.rows(oid::INHERITS, "inhrelid", relation.0)? {
@@ -126,6 +133,24 @@ fn fill(
         }
     }
     Ok(())
+}
+
+/// Checksum of what is told of a relation and not described: its owner, row security, and what a
+/// view selects.
+fn rest(view: &View<'_>, class: &Row<'_>) -> Result<u32, CatalogError> {
+    let mut sum = crc32fast::Hasher::new();
+    sum.update(&class.oid("relowner")?.0.to_le_bytes());
+    for flag in ["relrowsecurity", "relforcerowsecurity"] {
+        sum.update(&[class.byte(flag)?]);
+    }
+    if matches!(class.byte("relkind")?, b'v' | b'm') {
+        for rule in view.rows(oid::REWRITE, "ev_class", class.oid("oid")?.0)? {
+            if rule.name("rulename")?.as_bytes() == b"_RETURN" {
+                sum.update(&rule.value("ev_action")?.unwrap_or_default());
+            }
+        }
+    }
+    Ok(sum.finalize())
 }
 
 /// The name of a tablespace, if it is not the database's.

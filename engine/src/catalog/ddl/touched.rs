@@ -32,7 +32,7 @@ impl Touched {
 
 /// Catalogs whose rows belong to an object of another catalog, or are objects themselves: catalog,
 /// column with the object's OID, the object's catalog.
-const PARTS: [(Oid, &str, Oid); 13] = [
+const PARTS: [(Oid, &str, Oid); 19] = [
     (oid::CLASS, "oid", oid::CLASS),
     (oid::ATTRIBUTE, "attrelid", oid::CLASS),
     (oid::INDEX, "indrelid", oid::CLASS),
@@ -46,10 +46,16 @@ const PARTS: [(Oid, &str, Oid); 13] = [
     (oid::TYPE, "oid", oid::TYPE),
     (oid::ENUM, "enumtypid", oid::TYPE),
     (oid::RANGE, "rngtypid", oid::TYPE),
+    (oid::REWRITE, "ev_class", oid::CLASS),
+    (oid::PUBLICATION_TABLE, "prpubid", oid::PUBLICATION),
+    (oid::PUBLICATION_SCHEMA, "pnpubid", oid::PUBLICATION),
+    (oid::TS_CONFIG_MAP, "mapcfg", oid::TS_CONFIG),
+    (oid::FAMILY_OPERATOR, "amopfamily", oid::OPERATOR_FAMILY),
+    (oid::FAMILY_FUNCTION, "amprocfamily", oid::OPERATOR_FAMILY),
 ];
 
 /// Objects that have a row of their own and are told of by name.
-const WHOLE: [Oid; 22] = [
+const WHOLE: [Oid; 25] = [
     oid::NAMESPACE,
     oid::PROC,
     oid::TRIGGER,
@@ -72,6 +78,9 @@ const WHOLE: [Oid; 22] = [
     oid::TS_TEMPLATE,
     oid::STATISTICS,
     oid::AM,
+    oid::CAST,
+    oid::TRANSFORM,
+    oid::USER_MAPPING,
 ];
 
 /// Whether rows of a catalog can lead to DDL events.

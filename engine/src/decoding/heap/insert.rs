@@ -52,6 +52,6 @@ pub(crate) fn decode(
             push_new(layout, kind, tuple, 0, row)
         }
         Target::Toast { oid } => push_chunk(oid.0, tuple, row),
-        Target::Ignore(_) | Target::Sequence(_) => Ok(()),
+        Target::Ignore(_) | Target::Sequence(_) | Target::Undecodable { .. } => Ok(()),
     }
 }

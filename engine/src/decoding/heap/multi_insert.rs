@@ -57,7 +57,7 @@ pub(crate) fn decode(
         match target {
             Target::Table(layout) => push_new(layout, EventKind::Insert, tuple, keeps, row)?,
             Target::Toast { oid } => push_chunk(oid.0, tuple, row)?,
-            Target::Ignore(_) | Target::Sequence(_) => {}
+            Target::Ignore(_) | Target::Sequence(_) | Target::Undecodable { .. } => {}
         }
     }
     if at != parts.block_data.len() {

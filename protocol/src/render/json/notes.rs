@@ -3,6 +3,7 @@
 use super::UTF8;
 use crate::ids::Lsn;
 use crate::render::object::push_object;
+use crate::render::push_table_json;
 use crate::schema::Relation;
 
 /// Appends the line that shows a relation as events name it; it has no position.
@@ -26,6 +27,12 @@ pub fn push_relation_line(out: &mut Vec<u8>, relation: &Relation) {
                 object.bool("key", column.key);
             });
         });
+        match &relation.structure {
+            None => object.null("structure"),
+            Some(structure) => object.value("structure", |encoding, out| {
+                push_table_json(out, encoding, structure);
+            }),
+        }
     });
     out.push(b'\n');
 }
