@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use redostream_protocol::control::{Start, Until, fault_of, v1};
 use redostream_protocol::event::{Event, EventHeader, EventKind, HEADER_BYTES};
 use redostream_protocol::schema::RelationVersion;
+use redostream_protocol::wire::header::VERSION;
 use redostream_protocol::wire::{EndReason, FaultCode, Hello};
 use redostream_protocol::{Cursor, Lsn, Position, Xid};
 use redostream_server::session::{
@@ -429,8 +430,8 @@ async fn silent_peers_and_strangers_are_shown_out() {
         .await
         .unwrap();
     let mut greeting = Hello {
-        version_min: 1,
-        version_max: 1,
+        version_min: VERSION,
+        version_max: VERSION,
         stripe: 0,
         session: reply.session[..].try_into().unwrap(),
         token: [0; 32],

@@ -1,6 +1,7 @@
-//! Golden frames: one file per kind in `testdata/golden/`, so that a change of the format is seen.
+//! Golden frames: one file per version and kind in `testdata/golden/`, so that a change of the
+//! format is seen. Those of earlier versions are kept, and are refused by their version.
 //!
-//! `REDOSTREAM_BLESS=1 cargo test -p redostream-protocol golden` writes them anew.
+//! `REDOSTREAM_BLESS=1 cargo test -p redostream-protocol golden` writes those of a new version.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use crate::{Lsn, Position};
 fn check(name: &str, bytes: &[u8]) -> Frame {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("../testdata/golden")
-        .join(format!("{name}.frame"));
+        .join(format!("{}/{name}.frame", header::VERSION));
     if std::env::var_os("REDOSTREAM_BLESS").is_some() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, bytes).unwrap();
@@ -102,8 +103,8 @@ fn golden_frames() {
         "hello",
         0,
         Hello {
-            version_min: 1,
-            version_max: 1,
+            version_min: header::VERSION,
+            version_max: header::VERSION,
             stripe: 2,
             session: [7; 16],
             token: [9; 32],
@@ -113,7 +114,7 @@ fn golden_frames() {
         "welcome",
         0,
         Welcome {
-            version: 1,
+            version: header::VERSION,
             streams: 4,
             peer_timeout_ms: 10_000,
             frame_bytes_max: 4 << 20,
@@ -175,6 +176,22 @@ fn golden_frames() {
             .at(Lsn(3))
             .cluster(7),
     );
+}
+
+#[test]
+fn frames_of_earlier_versions_are_refused_by_their_version() {
+    let golden = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../testdata/golden");
+    for version in 1..header::VERSION {
+        let frames = std::fs::read_dir(golden.join(version.to_string())).unwrap();
+        let mut count = 0;
+        for frame in frames {
+            let mut reader = FrameReader::new(limits::FRAME_BYTES_MAX);
+            reader.push(&std::fs::read(frame.unwrap().path()).unwrap());
+            assert!(matches!(reader.pop(), Err(WireError::BadVersion(found)) if found == version));
+            count += 1;
+        }
+        assert!(count > 10);
+    }
 }
 
 #[test]

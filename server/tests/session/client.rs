@@ -9,6 +9,7 @@ use redostream_protocol::control::{Start, fault_of, v1};
 use redostream_protocol::event::{Event, EventKind, TransactionHeader};
 use redostream_protocol::schema::Database;
 use redostream_protocol::wire::check::{OrderedCheck, scan};
+use redostream_protocol::wire::header::VERSION;
 use redostream_protocol::wire::parts::PartCollector;
 use redostream_protocol::wire::{
     Ack, Bye, Credit, Data, End, Fault, Frame, FrameKind, FrameReader, HEADER_BYTES, Heartbeat,
@@ -92,8 +93,8 @@ impl Subscriber {
         let mut writers = Vec::new();
         for stripe in 0..reply.streams as u16 {
             let greeting = Hello {
-                version_min: 1,
-                version_max: 1,
+                version_min: VERSION,
+                version_max: VERSION,
                 stripe,
                 session: reply.session[..].try_into().unwrap(),
                 token: reply.token[..].try_into().unwrap(),
