@@ -201,6 +201,7 @@ mod tests {
             name: name(called),
             kind: b'r',
             replica_identity: b'd',
+            structure: None,
             columns: Vec::new(),
         };
         let layout = Layout {
