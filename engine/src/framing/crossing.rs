@@ -2,7 +2,7 @@
 
 use redostream_protocol::Lsn;
 
-use super::chunk::Stop;
+use super::chunk::{Stop, header_bytes};
 use super::crc::Crc32c;
 use super::error::FrameError;
 use super::framer::{Framer, PAGE};
@@ -92,7 +92,9 @@ impl Framer<'_> {
                 });
             }
             let page = Lsn(base + page_end as u64);
-            if bytes.len() < page_end + LONG_HEADER_BYTES {
+            // No more than the header is asked for: at the live end the few bytes behind it may be
+            // all there is for now.
+            if bytes.len() < page_end + header_bytes(page, self.rules.segment_bytes) {
                 return Ok(Gathered::Short {
                     up_to: self.end_of_crossing(lsn, length),
                 });

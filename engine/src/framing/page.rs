@@ -95,7 +95,7 @@ impl PageHeader {
     /// Reads and checks the header of the page at `address`.
     ///
     /// # Panics
-    /// If `page` is shorter than a long header; pages are read whole.
+    /// If `page` is shorter than a short header.
     #[inline]
     pub fn parse(
         page: &[u8],
@@ -103,7 +103,7 @@ impl PageHeader {
         magic: u16,
         segment_bytes: u64,
     ) -> Result<Self, PageError> {
-        assert!(page.len() >= LONG_HEADER_BYTES, "a page is read whole");
+        assert!(page.len() >= SHORT_HEADER_BYTES, "a header is there");
         let found = u16_at(page, 0);
         if found != magic {
             return Err(PageError::Magic {

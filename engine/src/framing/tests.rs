@@ -184,6 +184,25 @@ proptest! {
     }
 }
 
+/// At the live end a record's last bytes may be all that there is of a page: fewer than a long
+/// header would have.
+#[test]
+fn a_record_is_whole_with_its_last_byte() {
+    for format in &super::format::FORMATS {
+        for tail in 1..=40 {
+            let mut log = LogBuilder::new(format);
+            let left = 64;
+            log.push_main(11, 0, 700, &vec![1; WAL_PAGE_BYTES - 40 - left - 29]);
+            log.push_main(11, 0, 700, &vec![2; left + tail - 29]);
+            let bytes = &log.bytes[..WAL_PAGE_BYTES + 24 + tail];
+            let (records, _, stop) = frame_all(bytes, format, 1 << 20);
+            assert_eq!((records, stop), (2, Stop::End), "{tail} bytes");
+            let (records, _, _) = frame_all(&bytes[..bytes.len() - 1], format, 1 << 20);
+            assert_eq!(records, 1, "{tail} bytes");
+        }
+    }
+}
+
 #[test]
 fn every_flipped_bit_is_found() {
     let format = WalFormat::of_major(15).unwrap();
