@@ -18,9 +18,10 @@ use redostream_engine::framing::chunk::ChunkBuffers;
 use redostream_engine::pool::BufferPool;
 use redostream_protocol::event::TransactionHeader;
 use redostream_protocol::wire::check::scan;
+use redostream_protocol::wire::compress::{Compressor, Decompressor};
 use redostream_protocol::wire::data::DataBody;
 use redostream_protocol::wire::parts::Part as FramePart;
-use redostream_protocol::wire::{DataHead, Joiner, compress};
+use redostream_protocol::wire::{DataHead, Joiner};
 use redostream_protocol::{Lsn, Oid, Position, TimelineId, Xid};
 
 /// WAL in a chunk, about.
@@ -282,12 +283,16 @@ fn wire(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("wire");
     group.throughput(Throughput::Bytes(events.len() as u64));
     group.bench_function("LZ4", |bencher| {
-        bencher.iter(|| DataBody::lz4(vec![events.clone()]));
+        let mut compressor = Compressor::default();
+        bencher.iter(|| DataBody::lz4(vec![events.clone()], &mut compressor));
     });
-    let body = DataBody::lz4(vec![events.clone()]);
+    let body = DataBody::lz4(vec![events.clone()], &mut Compressor::default());
     group.bench_function("LZ4 back", |bencher| {
+        let mut decompressor = Decompressor::default();
         bencher.iter(|| {
-            compress::decompress(&body.stored[0], body.raw_size).expect("it was compressed")
+            decompressor
+                .decompress(&body.stored[0], body.packed, body.raw_size)
+                .expect("it was compressed")
         });
     });
     group.bench_function("frame encoding", |bencher| {

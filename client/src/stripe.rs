@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redostream_protocol::schema::Database;
+use redostream_protocol::wire::compress::Decompressor;
 use redostream_protocol::wire::limits::FRAME_BYTES_MAX;
 use redostream_protocol::wire::{
     BlockSummary, Data, End, Fault, Frame, FrameKind, FrameReader, HEADER_BYTES, Heartbeat, Hello,
@@ -167,9 +168,10 @@ async fn read_frames(
     timeout: Duration,
     arrivals: &mpsc::Sender<Result<Arrival, ClientError>>,
 ) -> Result<(), ClientError> {
+    let mut decompressor = Decompressor::default();
     loop {
         let frame = read.frame(&mut reader, timeout).await?;
-        let Some(arrival) = take_apart(&frame)? else {
+        let Some(arrival) = take_apart(&frame, &mut decompressor)? else {
             continue;
         };
         if arrivals.send(Ok(arrival)).await.is_err() {
@@ -179,12 +181,15 @@ async fn read_frames(
 }
 
 /// Takes a frame apart; none for what only keeps the connection alive.
-fn take_apart(frame: &Frame) -> Result<Option<Arrival>, ClientError> {
+fn take_apart(
+    frame: &Frame,
+    decompressor: &mut Decompressor,
+) -> Result<Option<Arrival>, ClientError> {
     let payload_bytes = frame.payload.len();
     let mut raw_bytes = 0;
     let item = match frame.header.kind {
         FrameKind::Data => {
-            let data = Data::decode(frame)?;
+            let data = Data::decode(frame, decompressor)?;
             raw_bytes = data.events.len();
             let timeline = data.head.first.timeline;
             let summary = if data.head.part.count == 1 {

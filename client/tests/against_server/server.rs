@@ -14,6 +14,7 @@ use redostream_client::protocol::control::v1::{
     ProbeReply, ProbeRequest, StatusReply, StatusRequest,
 };
 use redostream_client::protocol::control::{From, Start, Until, status_of};
+use redostream_client::protocol::wire::compress::{Compressor, Decompressor};
 use redostream_client::protocol::wire::data::DataBody;
 use redostream_client::protocol::wire::parts::Part;
 use redostream_client::protocol::wire::{
@@ -266,7 +267,7 @@ fn data_frame(
     let raw = events.len();
     let pieces = vec![Bytes::from(events)];
     let body = if compressed {
-        DataBody::lz4(pieces)
+        DataBody::lz4(pieces, &mut Compressor::default())
     } else {
         DataBody::raw(pieces)
     };
@@ -290,7 +291,13 @@ fn data_frame(
     let mut reader = FrameReader::new(limits::FRAME_BYTES_MAX);
     reader.push(&bytes);
     let frame = reader.pop().unwrap().unwrap();
-    assert_eq!(Data::decode(&frame).unwrap().events.len(), raw);
+    assert_eq!(
+        Data::decode(&frame, &mut Decompressor::default())
+            .unwrap()
+            .events
+            .len(),
+        raw
+    );
     let cost = credit::cost(frame.payload.len(), raw);
     (bytes, cost)
 }

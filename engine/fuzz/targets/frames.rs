@@ -13,6 +13,7 @@ use redostream_protocol::cursor::Cursor;
 use redostream_protocol::event::{Event, EventHeader, EventKind, HEADER_BYTES, TransactionHeader};
 use redostream_protocol::render::{Json, JsonOptions, TestDecoding, TestDecodingOptions};
 use redostream_protocol::schema::{Relation, RelationVersion};
+use redostream_protocol::wire::compress::{Compressor, Decompressor};
 use redostream_protocol::wire::data::DataBody;
 use redostream_protocol::wire::header::Payload;
 use redostream_protocol::wire::parts::{Part, PartCollector};
@@ -42,7 +43,7 @@ impl Client {
     fn take(&mut self, frame: &Frame) -> Option<()> {
         match frame.header.kind {
             FrameKind::Data => {
-                let data = Data::decode(frame).ok()?;
+                let data = Data::decode(frame, &mut Decompressor::default()).ok()?;
                 assert!(data.events.len() <= limits::FRAME_BYTES_MAX);
                 let cost = credit::cost(frame.payload.len(), data.events.len());
                 self.joiner.push(frame.header.sequence, data, cost).ok()?;
@@ -225,7 +226,7 @@ fn made_data(input: &mut Input<'_>, columns: u16) -> Vec<u8> {
             let pieces = vec![events.slice(from..to)];
             let body = match shape & 0x40 {
                 0 => DataBody::raw(pieces),
-                _ => DataBody::lz4(pieces),
+                _ => DataBody::lz4(pieces, &mut Compressor::default()),
             };
             let head = DataHead {
                 first: Position::begin(TIMELINE, Lsn(commit)),

@@ -1,49 +1,128 @@
 //! LZ4 over one data frame's events, with the raw size known and checked on both sides.
 
 use bytes::Bytes;
+use lz4_flex::block::{
+    CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size,
+};
 
 use super::error::WireError;
 use super::limits::{DATA_RAW_BYTES_MAX, LZ4_RATIO_MAX};
+use super::pack;
 
-/// Compresses `pieces`, or gives none where that gains nothing.
-#[must_use]
-pub fn compress(pieces: &[Bytes]) -> Option<Vec<u8>> {
-    let raw: usize = pieces.iter().map(Bytes::len).sum();
-    if !(64..=DATA_RAW_BYTES_MAX).contains(&raw) {
-        return None;
-    }
-    let joined;
-    let input: &[u8] = match pieces {
-        [one] => one,
-        many => {
-            joined = many.concat();
-            &joined
-        }
-    };
-    let stored = lz4_flex::block::compress(input);
-    (stored.len() < raw - raw / 16).then_some(stored)
+/// Events smaller than this are not worth it.
+const RAW_BYTES_MIN: usize = 64;
+
+/// Room to compress in, used again for each frame.
+#[derive(Default)]
+pub struct Compressor {
+    packed: Vec<u8>,
+    heads: Vec<u8>,
+    stored: Vec<u8>,
+    table: Option<CompressTable>,
 }
 
-/// Decompresses `stored` to exactly `raw_size` bytes.
-pub fn decompress(stored: &[u8], raw_size: u32) -> Result<Bytes, WireError> {
-    let raw = raw_size as usize;
-    if raw > DATA_RAW_BYTES_MAX {
-        return Err(WireError::TooLarge {
-            what: "compressed block",
-            size: u64::from(raw_size),
-            limit: DATA_RAW_BYTES_MAX as u64,
-        });
+/// Events in fewer bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compressed {
+    /// The LZ4 block; before it the size of what it holds, if that is packed.
+    pub stored: Bytes,
+    /// Whether the events are packed inside.
+    pub packed: bool,
+}
+
+impl std::fmt::Debug for Compressor {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Compressor").finish_non_exhaustive()
     }
-    let bad = WireError::BadCompression { raw_size };
-    // So many stored bytes cannot give so much: refused before anything is allocated.
-    if raw > stored.len().saturating_mul(LZ4_RATIO_MAX) {
-        return Err(bad);
+}
+
+impl Compressor {
+    /// Compresses `pieces`, or gives none where that gains nothing.
+    pub fn compress(&mut self, pieces: &[Bytes]) -> Option<Compressed> {
+        let raw: usize = pieces.iter().map(Bytes::len).sum();
+        if !(RAW_BYTES_MIN..=DATA_RAW_BYTES_MAX).contains(&raw) {
+            return None;
+        }
+        let packed =
+            pack::pack(pieces, &mut self.packed, &mut self.heads) && self.packed.len() <= raw;
+        let input: &[u8] = match (packed, pieces) {
+            (true, _) => &self.packed,
+            (false, [one]) => one,
+            (false, many) => {
+                self.packed.clear();
+                many.iter()
+                    .for_each(|piece| self.packed.extend_from_slice(piece));
+                &self.packed
+            }
+        };
+        // The size of the packed events stands before them.
+        let prefix = if packed { 4 } else { 0 };
+        let room = prefix + get_maximum_output_size(input.len());
+        if self.stored.len() < room {
+            self.stored.resize(room, 0);
+        }
+        let (size, block) = self.stored.split_at_mut(prefix);
+        size.copy_from_slice(&(input.len() as u32).to_le_bytes()[..prefix]);
+        let table = self.table.get_or_insert_with(CompressTable::large);
+        // It fails only where the room is too small.
+        let written = prefix + compress_into_with_table(input, block, table).ok()?;
+        (written < raw - raw / 16).then(|| Compressed {
+            stored: Bytes::copy_from_slice(&self.stored[..written]),
+            packed,
+        })
     }
-    let mut out = vec![0; raw];
-    match lz4_flex::block::decompress_into(stored, &mut out) {
-        Ok(written) if written == raw => Ok(Bytes::from(out)),
-        _ => Err(bad),
+}
+
+/// Room to decompress in, used again for each frame.
+#[derive(Debug, Default)]
+pub struct Decompressor {
+    packed: Vec<u8>,
+}
+
+impl Decompressor {
+    /// Decompresses `stored` to exactly `raw_size` bytes of events.
+    pub fn decompress(
+        &mut self,
+        stored: &[u8],
+        packed: bool,
+        raw_size: u32,
+    ) -> Result<Bytes, WireError> {
+        let raw = raw_size as usize;
+        if raw > DATA_RAW_BYTES_MAX {
+            return Err(WireError::TooLarge {
+                what: "compressed block",
+                size: u64::from(raw_size),
+                limit: DATA_RAW_BYTES_MAX as u64,
+            });
+        }
+        let bad = WireError::BadCompression { raw_size };
+        if !packed {
+            let mut out = vec![0; checked_size(stored, raw).ok_or(bad.clone())?];
+            decompress_exactly(stored, &mut out).ok_or(bad)?;
+            return Ok(Bytes::from(out));
+        }
+        let (size, stored) = stored.split_first_chunk::<4>().ok_or(bad.clone())?;
+        let size = u32::from_le_bytes(*size) as usize;
+        if size > raw {
+            return Err(bad);
+        }
+        let size = checked_size(stored, size).ok_or(bad.clone())?;
+        if self.packed.len() < size {
+            self.packed.resize(size, 0);
+        }
+        decompress_exactly(stored, &mut self.packed[..size]).ok_or(bad)?;
+        pack::unpack(&self.packed[..size], raw)
     }
+}
+
+/// The size, unless so many stored bytes cannot give so much: refused before anything is allocated.
+fn checked_size(stored: &[u8], size: usize) -> Option<usize> {
+    (size <= stored.len().saturating_mul(LZ4_RATIO_MAX)).then_some(size)
+}
+
+fn decompress_exactly(stored: &[u8], out: &mut [u8]) -> Option<()> {
+    let written = decompress_into(stored, out).ok()?;
+    (written == out.len()).then_some(())
 }
 
 #[cfg(test)]
@@ -51,10 +130,16 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn decompress(stored: &Compressed, raw_size: u32) -> Result<Bytes, WireError> {
+        Decompressor::default().decompress(&stored.stored, stored.packed, raw_size)
+    }
+
     #[test]
     fn round_trip_and_lies() {
         let raw = Bytes::from(vec![7; 10_000]);
-        let stored = compress(&[raw.slice(..4000), raw.slice(4000..)]).unwrap();
+        let pieces = [raw.slice(..4000), raw.slice(4000..)];
+        let stored = Compressor::default().compress(&pieces).unwrap();
+        assert!(!stored.packed, "these are not events");
         assert_eq!(decompress(&stored, 10_000), Ok(raw));
         for lie in [0, 9_999, 10_001, 1_000_000, u32::MAX] {
             assert!(decompress(&stored, lie).is_err(), "{lie}");
@@ -63,14 +148,37 @@ mod tests {
 
     #[test]
     fn a_bomb_is_refused_unopened() {
-        // 10 bytes that promise a megabyte.
-        assert!(decompress(&[0xff; 10], DATA_RAW_BYTES_MAX as u32).is_err());
+        // 14 bytes that promise a megabyte.
+        for packed in [false, true] {
+            let stored = Compressed {
+                stored: Bytes::from_static(&[0xff; 14]),
+                packed,
+            };
+            assert!(decompress(&stored, DATA_RAW_BYTES_MAX as u32).is_err());
+        }
+    }
+
+    #[test]
+    fn the_room_does_not_leak_into_the_next_frame() {
+        let mut compressor = Compressor::default();
+        let mut decompressor = Decompressor::default();
+        for size in [200_000usize, 100, 70_000, 64] {
+            let raw: Vec<u8> = (0..size).map(|at| (at / 50) as u8).collect();
+            let raw = Bytes::from(raw);
+            let stored = compressor.compress(std::slice::from_ref(&raw)).unwrap();
+            let back = decompressor.decompress(&stored.stored, stored.packed, size as u32);
+            assert_eq!(back, Ok(raw), "{size}");
+        }
     }
 
     proptest! {
         #[test]
-        fn any_bytes(stored in proptest::collection::vec(any::<u8>(), 0..300), raw in 0u32..100_000) {
-            let _ = decompress(&stored, raw);
+        fn any_bytes(
+            stored in proptest::collection::vec(any::<u8>(), 0..300),
+            packed in any::<bool>(),
+            raw in 0u32..100_000,
+        ) {
+            let _ = Decompressor::default().decompress(&stored, packed, raw);
         }
     }
 }

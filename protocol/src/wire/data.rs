@@ -4,7 +4,9 @@
 //! 0       24     48        56         60     64      68      76              80
 //! | first | last | wal end | raw size | part | parts | total | header length | header, events
 //!
-//! frame flags   1 events are LZ4, 2 a transaction header is there
+//! frame flags   1 events are LZ4, 2 a transaction header is there, 4 (only with 1) the events are
+//!               packed ([`super::pack`]) inside the LZ4 block, and the packed size, u32, stands
+//!               before it
 //! first, last   positions of the first and last event
 //! wal end       u64  everything that starts before it has been released; 0 if that is not said
 //! raw size      u32  bytes of this frame's events, decompressed; at most 1 MiB
@@ -18,7 +20,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::compress;
+use super::compress::{Compressor, Decompressor};
 use super::error::WireError;
 use super::header::{Frame, FrameHeader, FrameKind, HEADER_BYTES};
 use super::limits::{DATA_RAW_BYTES_MAX, TRANSACTION_HEADER_BYTES_MAX};
@@ -30,6 +32,8 @@ use crate::{Cursor, Lsn, Position};
 pub const FLAG_LZ4: u16 = 1;
 /// Frame flag: a transaction header is there.
 pub const FLAG_CONTINUES: u16 = 2;
+/// Frame flag: the events are packed inside their LZ4 block, whose size is given before it.
+pub const FLAG_PACKED: u16 = 4;
 /// Bytes of the payload before the transaction header.
 pub const DATA_HEAD_BYTES: usize = 80;
 
@@ -61,6 +65,8 @@ pub struct DataBody {
     pub raw_size: u32,
     /// Whether `stored` is LZ4.
     pub compressed: bool,
+    /// Whether the events are packed inside.
+    pub packed: bool,
     /// CRC-32 of `stored`.
     crc: crc32fast::Hasher,
 }
@@ -74,22 +80,24 @@ impl DataBody {
     pub fn raw(pieces: Vec<Bytes>) -> Self {
         let raw: usize = pieces.iter().map(Bytes::len).sum();
         assert!(raw <= DATA_RAW_BYTES_MAX, "{raw} bytes in one data frame");
-        Self::new(pieces, raw as u32, false)
+        Self::new(pieces, raw as u32)
     }
 
     /// The body compressed, or as it is where that gains nothing.
     #[must_use]
-    pub fn lz4(pieces: Vec<Bytes>) -> Self {
-        match compress::compress(&pieces) {
-            Some(stored) => {
-                let raw: usize = pieces.iter().map(Bytes::len).sum();
-                Self::new(vec![Bytes::from(stored)], raw as u32, true)
-            }
-            None => Self::raw(pieces),
+    pub fn lz4(pieces: Vec<Bytes>, compressor: &mut Compressor) -> Self {
+        let Some(compressed) = compressor.compress(&pieces) else {
+            return Self::raw(pieces);
+        };
+        let raw: usize = pieces.iter().map(Bytes::len).sum();
+        Self {
+            compressed: true,
+            packed: compressed.packed,
+            ..Self::new(vec![compressed.stored], raw as u32)
         }
     }
 
-    fn new(stored: Vec<Bytes>, raw_size: u32, compressed: bool) -> Self {
+    fn new(stored: Vec<Bytes>, raw_size: u32) -> Self {
         let mut crc = crc32fast::Hasher::new();
         for piece in &stored {
             crc.update(piece);
@@ -98,7 +106,8 @@ impl DataBody {
             stored_size: stored.iter().map(Bytes::len).sum(),
             stored,
             raw_size,
-            compressed,
+            compressed: false,
+            packed: false,
             crc,
         }
     }
@@ -116,6 +125,9 @@ impl DataHead {
         out.extend_from_slice(&self.part.count.to_le_bytes());
         out.extend_from_slice(&self.part.total.to_le_bytes());
         let mut flags = if body.compressed { FLAG_LZ4 } else { 0 };
+        if body.packed {
+            flags |= FLAG_PACKED;
+        }
         match &self.continues {
             None => out.extend_from_slice(&0u32.to_le_bytes()),
             Some(header) => {
@@ -160,7 +172,7 @@ pub struct Data {
 
 impl Data {
     /// Decodes a data frame's payload and decompresses it.
-    pub fn decode(frame: &Frame) -> Result<Self, WireError> {
+    pub fn decode(frame: &Frame, decompressor: &mut Decompressor) -> Result<Self, WireError> {
         let flags = frame.header.flags;
         if frame.header.kind != FrameKind::Data {
             return Err(WireError::Unexpected {
@@ -168,7 +180,10 @@ impl Data {
                 wanted: "data",
             });
         }
-        if flags & !(FLAG_LZ4 | FLAG_CONTINUES) != 0 {
+        let packed = flags & FLAG_PACKED != 0;
+        if flags & !(FLAG_LZ4 | FLAG_CONTINUES | FLAG_PACKED) != 0
+            || (packed && flags & FLAG_LZ4 == 0)
+        {
             return Err(WireError::UnknownFlags {
                 kind: FrameKind::Data,
                 flags,
@@ -189,7 +204,7 @@ impl Data {
         let continues = Self::header(header, flags & FLAG_CONTINUES != 0)?;
         let stored = frame.payload.slice(cursor.offset()..);
         let events = if flags & FLAG_LZ4 != 0 {
-            compress::decompress(&stored, raw_size)?
+            decompressor.decompress(&stored, packed, raw_size)?
         } else {
             stored
         };

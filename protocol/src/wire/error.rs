@@ -12,7 +12,7 @@ pub enum WireError {
     #[error("not a redostream data connection: frame begins with {0:02x?}")]
     BadMagic([u8; 4]),
     /// A version that was not agreed on.
-    #[error("frame of protocol version {0}, this side speaks version 1")]
+    #[error("frame of protocol version {0}, this side speaks version {speaks}", speaks = super::header::VERSION)]
     BadVersion(u8),
     /// The header contradicts its checksum.
     #[error("frame header damaged: checksum {found:08x}, computed {computed:08x}")]

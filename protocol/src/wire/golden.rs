@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::compress::{Compressor, Decompressor};
 use super::data::DataBody;
 use super::parts::Part;
 use super::*;
-use crate::event::TransactionHeader;
+use crate::event::{EventHeader, EventKind, HEADER_BYTES as EVENT_HEADER_BYTES, TransactionHeader};
 use crate::ids::{Oid, TimelineId, Xid};
 use crate::schema::{
     Column, Database, OutputFunction, Relation, RelationVersion, TypeDesc, TypeShape,
@@ -205,7 +206,7 @@ fn golden_relation() {
 
 #[test]
 fn golden_data() {
-    let events = Bytes::from(b"events, events, events, events, events, events, ".repeat(4));
+    let text = Bytes::from(b"events, events, events, events, events, events, ".repeat(4));
     let header = TransactionHeader {
         timeline: TimelineId(1),
         commit_lsn: Lsn(0x16B_3748),
@@ -216,18 +217,18 @@ fn golden_data() {
         origin: None,
         gid: None,
     };
-    for (name, body, continues) in [
-        (
-            "data",
-            DataBody::raw(vec![events.slice(..10), events.slice(10..)]),
-            None,
-        ),
-        (
-            "data-lz4",
-            DataBody::lz4(vec![events.clone()]),
-            Some(Arc::new(header)),
-        ),
+    let rows: Vec<u8> = (0..10).flat_map(golden_row).collect();
+    let rows = Bytes::from(rows);
+    for (name, events, continues) in [
+        ("data", &text, None),
+        ("data-lz4", &text, Some(Arc::new(header))),
+        ("data-packed", &rows, None),
     ] {
+        let pieces = vec![events.clone()];
+        let body = match name {
+            "data" => DataBody::raw(vec![events.slice(..10), events.slice(10..)]),
+            _ => DataBody::lz4(pieces, &mut Compressor::default()),
+        };
         let head = DataHead {
             first: position(),
             last: position(),
@@ -244,10 +245,28 @@ fn golden_data() {
         for piece in &body.stored {
             bytes.extend_from_slice(piece);
         }
-        assert_eq!(body.compressed, name == "data-lz4");
+        assert_eq!(body.compressed, name != "data");
+        assert_eq!(body.packed, name == "data-packed");
         let frame = check(name, &bytes);
-        let data = Data::decode(&frame).unwrap();
+        let data = Data::decode(&frame, &mut Decompressor::default()).unwrap();
         assert_eq!(data.head, head);
         assert_eq!(data.events, events);
     }
+}
+
+/// An insert of one column, in records of different lengths.
+fn golden_row(number: u64) -> Vec<u8> {
+    let header = EventHeader {
+        size: EVENT_HEADER_BYTES as u32 + 3,
+        kind: EventKind::Insert,
+        flags: 0,
+        count: 1,
+        xid: Xid(700),
+        relation: RelationVersion(3),
+        record_lsn: Lsn(0x16B_3000 + number * number * 0x200),
+        row: 0,
+    };
+    let mut bytes = header.to_bytes().to_vec();
+    bytes.extend_from_slice(&[2, number as u8, 0]);
+    bytes
 }

@@ -23,7 +23,7 @@
 //! | magic | version | kind | flags | length | sequence | payload CRC | header CRC | payload
 //!
 //! magic        "RDSW"
-//! version      1
+//! version      3
 //! kind         FrameKind
 //! flags        u16, meaning depends on the kind; unknown bits are an error
 //! length       u32  bytes of payload, at most 4 MiB, checked before anything is allocated
@@ -54,6 +54,7 @@ pub mod hello;
 pub mod joiner;
 pub mod limits;
 pub mod notice;
+mod pack;
 pub mod parts;
 pub mod ping;
 pub mod reader;

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::check::scan;
+use super::compress::{Compressor, Decompressor};
 use super::data::DataBody;
 use super::parts::{Part, PartCollector};
 use super::*;
@@ -66,7 +67,7 @@ fn transaction(commit: u64, sizes: &[usize]) -> Vec<u8> {
 fn frame(sequence: u64, commit: u64, events: Vec<u8>, lz4: bool) -> Vec<u8> {
     let pieces = vec![Bytes::from(events)];
     let body = if lz4 {
-        DataBody::lz4(pieces)
+        DataBody::lz4(pieces, &mut Compressor::default())
     } else {
         DataBody::raw(pieces)
     };
@@ -99,7 +100,8 @@ fn receive(connections: &[Vec<u8>], read_bytes: usize) -> Result<Vec<u8>, String
         for bytes in connection.chunks(read_bytes) {
             reader.push(bytes);
             while let Some(frame) = reader.pop().map_err(|error| error.to_string())? {
-                let data = Data::decode(&frame).map_err(|error| error.to_string())?;
+                let data = Data::decode(&frame, &mut Decompressor::default())
+                    .map_err(|error| error.to_string())?;
                 let cost = credit::cost(frame.payload.len(), data.events.len());
                 joiner
                     .push(frame.header.sequence, data, cost)
@@ -170,7 +172,7 @@ proptest! {
         let mut payload = lying.payload.to_vec();
         payload[at..at + 4].copy_from_slice(&lie);
         lying.payload = Bytes::from(payload);
-        if let Ok(data) = Data::decode(&lying) {
+        if let Ok(data) = Data::decode(&lying, &mut Decompressor::default()) {
             // Memory is bounded whatever the frame says.
             prop_assert!(data.events.len() <= limits::DATA_RAW_BYTES_MAX);
             let mut parts = PartCollector::new("event", 1 << 20);
@@ -179,7 +181,7 @@ proptest! {
     }
 
     #[test]
-    fn any_payload_of_any_kind(kind in 1u8..=12, flags in 0u16..8, payload in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn any_payload_of_any_kind(kind in 1u8..=12, flags in 0u16..16, payload in proptest::collection::vec(any::<u8>(), 0..200)) {
         let header = FrameHeader {
             kind: FrameKind::from_u8(kind).unwrap(),
             flags,
@@ -188,7 +190,7 @@ proptest! {
             payload_crc: 0,
         };
         let frame = Frame { header, payload: Bytes::from(payload) };
-        let _ = Data::decode(&frame);
+        let _ = Data::decode(&frame, &mut Decompressor::default());
         let _ = frame.decode::<Hello>();
         let _ = frame.decode::<Welcome>();
         let _ = frame.decode::<Heartbeat>();

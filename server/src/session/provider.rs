@@ -11,6 +11,7 @@ use redostream_engine::feed::block::Block;
 use redostream_protocol::control::{From as Place, Start};
 use redostream_protocol::schema::{Database, Relation, RelationVersion};
 use redostream_protocol::wire::check::{BlockSummary, CheckError, scan};
+use redostream_protocol::wire::compress::Compressor;
 use redostream_protocol::wire::data::DataBody;
 use redostream_protocol::wire::limits::DATA_RAW_BYTES_MAX;
 use redostream_protocol::wire::{Fault, FaultCode};
@@ -143,14 +144,14 @@ impl BlockEntry {
         }
     }
 
-    /// The frames' bodies: one, but for an event larger than a frame.
-    pub fn bodies(&self, compressed: bool) -> &[DataBody] {
-        let made = if compressed {
-            &self.compressed
-        } else {
-            &self.raw
+    /// The frames' bodies, compressed if there is something to do it with: one, but for an event
+    /// larger than a frame.
+    pub fn bodies(&self, compressor: Option<&mut Compressor>) -> &[DataBody] {
+        let made = match compressor {
+            Some(_) => &self.compressed,
+            None => &self.raw,
         };
-        made.get_or_init(|| data_bodies(&self.block.pieces, compressed))
+        made.get_or_init(|| data_bodies(&self.block.pieces, compressor))
     }
 
     /// Bytes that the bodies made so far hold beside the block itself.
@@ -187,10 +188,13 @@ pub(super) fn joined(pieces: &[Bytes]) -> Bytes {
 }
 
 /// Cuts `pieces` into bodies of at most [`DATA_RAW_BYTES_MAX`] bytes.
-pub(super) fn data_bodies(pieces: &[Bytes], compressed: bool) -> Vec<DataBody> {
-    let make = |pieces| match compressed {
-        true => DataBody::lz4(pieces),
-        false => DataBody::raw(pieces),
+pub(super) fn data_bodies(
+    pieces: &[Bytes],
+    mut compressor: Option<&mut Compressor>,
+) -> Vec<DataBody> {
+    let mut make = |pieces| match &mut compressor {
+        Some(compressor) => DataBody::lz4(pieces, compressor),
+        None => DataBody::raw(pieces),
     };
     let mut bodies = Vec::new();
     let (mut under_way, mut room) = (Vec::new(), DATA_RAW_BYTES_MAX);

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use redostream_protocol::control::{Start, Until};
 use redostream_protocol::event::TransactionHeader;
 use redostream_protocol::schema::RelationVersion;
+use redostream_protocol::wire::compress::Compressor;
 use redostream_protocol::wire::data::DataBody;
 use redostream_protocol::wire::parts::Part;
 use redostream_protocol::wire::{
@@ -55,6 +56,7 @@ pub(super) struct Pump {
     selection: Selection,
     until: Option<Until>,
     compression: Compress,
+    compressor: Compressor,
     sequence: u64,
     relations: HashSet<RelationVersion>,
     /// Those that the session has been told of, by themselves or with a relation.
@@ -102,6 +104,7 @@ impl Pump {
             selection: Selection::new(start, until, filter, undecodable),
             until: wanted.until,
             compression: wanted.compression,
+            compressor: Compressor::default(),
             sequence: 0,
             relations: HashSet::new(),
             databases: HashSet::new(),
@@ -241,7 +244,8 @@ impl Pump {
                     wal_end: block.wal_end,
                     continues: block.continues.clone(),
                 };
-                self.frames(out, &head, entry.bodies(self.compresses(out)))
+                let bodies = entry.bodies(self.compressor(out));
+                self.frames(out, &head, bodies)
             }
             Selected::Runs(runs) => {
                 self.skipped = true;
@@ -271,16 +275,18 @@ impl Pump {
             wal_end,
             continues: run.continues,
         };
-        let bodies = data_bodies(&run.pieces, self.compresses(out));
+        let bodies = data_bodies(&run.pieces, self.compressor(out));
         self.frames(out, &head, &bodies)
     }
 
-    fn compresses(&self, out: &Outgoing) -> bool {
-        match self.compression {
+    /// What the next block is compressed with, if it is.
+    fn compressor(&mut self, out: &Outgoing) -> Option<&mut Compressor> {
+        let compresses = match self.compression {
             Compress::Never => false,
             Compress::Behind => out.is_behind(),
             Compress::Always => true,
-        }
+        };
+        compresses.then_some(&mut self.compressor)
     }
 
     /// Sends the relations that the session has not been sent.

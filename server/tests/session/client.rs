@@ -9,6 +9,7 @@ use redostream_protocol::control::{Start, fault_of, v1};
 use redostream_protocol::event::{Event, EventKind, TransactionHeader};
 use redostream_protocol::schema::Database;
 use redostream_protocol::wire::check::{OrderedCheck, scan};
+use redostream_protocol::wire::compress::Decompressor;
 use redostream_protocol::wire::header::VERSION;
 use redostream_protocol::wire::parts::PartCollector;
 use redostream_protocol::wire::{
@@ -204,7 +205,7 @@ impl Subscriber {
     }
 
     fn data(&mut self, frame: &Frame) -> usize {
-        let data = Data::decode(frame).unwrap();
+        let data = Data::decode(frame, &mut Decompressor::default()).unwrap();
         self.lz4_frames += u64::from(frame.header.flags & 1 != 0);
         let raw = data.events.len();
         if let Some(events) = self.parts.push(data.head.part, &data.events).unwrap() {
