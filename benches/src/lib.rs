@@ -159,7 +159,7 @@ impl Log {
         );
         let spill_directory = TempDir::new()?;
         let spill = FileSpill::new(spill_directory.path().join("spill"), u64::MAX)?;
-        let assembler = Assembler::new(settings.memory_bytes, Box::new(spill));
+        let assembler = Assembler::new(settings.memory_bytes, Box::new(spill)).for_one_reader();
         let options = PipelineOptions {
             decoders: settings.decoders,
             partitions: settings.partitions,

@@ -19,6 +19,8 @@ pub const RECORD_BYTES_MAX: usize = 1020 * 1024 * 1024;
 pub const BLOCK_BYTES: usize = 256 * 1024;
 /// Runs smaller than this are copied into a block, larger ones are passed by reference.
 pub const COPY_BYTES_MAX: usize = 8 * 1024;
+/// The same where blocks are for one reader and soon gone: what they keep alive is not kept long.
+pub const COPY_BYTES_MAX_PASSING: usize = 1024;
 /// Bytes of the reason why rows cannot be decoded.
 pub const REASON_BYTES_MAX: usize = 512;
 /// How far a block may go beyond [`BLOCK_BYTES`] rather than split a run.

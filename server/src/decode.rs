@@ -46,7 +46,7 @@ pub(crate) fn run(arguments: &DecodeArguments) -> Result<(), Failure> {
     let gate = gate(arguments, catalog, readiness, &directory, &loaded, &source);
     let spill = FileSpill::new(spill_directory(arguments), u64::MAX).map_err(runtime)?;
     let memory = usize::try_from(arguments.memory).unwrap_or(usize::MAX);
-    let assembler = Assembler::new(memory, Box::new(spill));
+    let assembler = Assembler::new(memory, Box::new(spill)).for_one_reader();
     let stop = StopToken::default();
     let counters = Counters::default();
     let out = std::io::stdout();

@@ -113,6 +113,14 @@ impl Assembler {
         Ok(assembler)
     }
 
+    /// Says that blocks are for one reader and soon gone, so that less has to be copied for them: a
+    /// block may then keep far more memory alive than it has bytes.
+    #[must_use]
+    pub fn for_one_reader(mut self) -> Self {
+        self.builder.pass_on();
+        self
+    }
+
     /// Takes the next part.
     ///
     /// # Panics

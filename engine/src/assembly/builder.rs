@@ -17,7 +17,9 @@ use super::error::AssemblyError;
 use super::part::Commit;
 use super::transaction::Place;
 use crate::feed::block::Block;
-use crate::limits::{BLOCK_BYTES, BLOCK_SLACK_BYTES, COPY_BYTES_MAX, REFERENCE_SHARE};
+use crate::limits::{
+    BLOCK_BYTES, BLOCK_SLACK_BYTES, COPY_BYTES_MAX, COPY_BYTES_MAX_PASSING, REFERENCE_SHARE,
+};
 
 /// Bytes of a commit event.
 const COMMIT_BYTES: usize = HEADER_BYTES + 12;
@@ -43,13 +45,26 @@ pub(super) struct Stretch<'a> {
     pub(super) undecodable: bool,
 }
 
+/// A piece of the block being written.
+#[derive(Debug)]
+enum Piece {
+    /// A range of the glue.
+    Glue(Range<usize>),
+    Shared(Bytes),
+}
+
 /// The block being written.
 #[derive(Debug, Default)]
 pub(super) struct BlockBuilder {
+    /// Whether blocks are soon gone.
+    passing: bool,
     glue: Vec<u8>,
     glue_hint: usize,
-    pieces: Vec<Bytes>,
-    piece_bytes: usize,
+    pieces: Vec<Piece>,
+    /// Offset of the glue that is not in a piece yet.
+    loose: usize,
+    /// Bytes of pieces by reference.
+    shared_bytes: usize,
     first: Option<Position>,
     /// Of the last event released, and so of the transaction being written.
     timeline: TimelineId,
@@ -65,6 +80,8 @@ pub(super) struct BlockBuilder {
     relation_set: FxHashSet<RelationVersion>,
     undecodable: bool,
     checksum: crc32fast::Hasher,
+    /// Whether the checksum has anything in it.
+    is_summing: bool,
     /// Offset into the glue up to which the checksum has come.
     summed: usize,
 }
@@ -106,6 +123,19 @@ impl BlockBuilder {
         }
     }
 
+    /// Blocks are soon gone: small stretches may keep large arenas alive, and are not copied.
+    pub(super) const fn pass_on(&mut self) {
+        self.passing = true;
+    }
+
+    /// Whether `length` bytes of `all` are better copied than kept by reference.
+    const fn is_small(&self, length: usize, all: usize) -> bool {
+        if self.passing {
+            return length <= COPY_BYTES_MAX_PASSING;
+        }
+        length <= COPY_BYTES_MAX || length.saturating_mul(REFERENCE_SHARE) < all
+    }
+
     /// Says how many bytes are about to come, so that the glue need not grow.
     pub(super) fn expect(&mut self, bytes: usize) {
         self.glue_hint = bytes.min(BLOCK_BYTES + BLOCK_SLACK_BYTES);
@@ -113,7 +143,7 @@ impl BlockBuilder {
 
     /// Bytes in the block.
     pub(super) fn bytes(&self) -> usize {
-        self.piece_bytes + self.glue.len()
+        self.shared_bytes + self.glue.len()
     }
 
     /// Whether the block has no event.
@@ -214,6 +244,7 @@ impl BlockBuilder {
         self.add_database(database);
         self.events += 1;
         self.checksum.reset();
+        self.is_summing = false;
         self.summed = self.glue.len();
     }
 
@@ -298,7 +329,7 @@ impl BlockBuilder {
 
     fn put(&mut self, data: &Bytes, range: Range<usize>, crc: Option<u32>) {
         let length = range.len();
-        if length <= COPY_BYTES_MAX || length.saturating_mul(REFERENCE_SHARE) < data.len() {
+        if self.is_small(length, data.len()) {
             self.reserve();
             self.glue.extend_from_slice(&data[range]);
             return;
@@ -307,13 +338,18 @@ impl BlockBuilder {
         match crc {
             Some(crc) => {
                 let known = crc32fast::Hasher::new_with_initial_len(crc, length as u64);
-                self.checksum.combine(&known);
+                // Joining two sums costs as much as summing some hundred bytes.
+                match self.is_summing {
+                    true => self.checksum.combine(&known),
+                    false => self.checksum = known,
+                }
             }
             None => self.checksum.update(&data[range.clone()]),
         }
-        self.flush_glue();
-        self.pieces.push(data.slice(range));
-        self.piece_bytes += length;
+        self.is_summing = true;
+        self.end_glue_piece();
+        self.pieces.push(Piece::Shared(data.slice(range)));
+        self.shared_bytes += length;
     }
 
     /// Writes one event that was built here, taking its buffer if it is large.
@@ -336,8 +372,8 @@ impl BlockBuilder {
         continues: Option<Arc<TransactionHeader>>,
     ) -> Block {
         self.sum_glue();
-        self.flush_glue();
-        self.piece_bytes = 0;
+        self.end_glue_piece();
+        let pieces = self.take_pieces();
         self.relation_set.clear();
         let last = self.last();
         Block {
@@ -345,7 +381,7 @@ impl BlockBuilder {
             last,
             wal_end,
             continues: std::mem::replace(&mut self.continues, continues),
-            pieces: std::mem::take(&mut self.pieces),
+            pieces,
             events: std::mem::take(&mut self.events),
             rows: std::mem::take(&mut self.rows),
             transactions: std::mem::take(&mut self.transactions),
@@ -445,31 +481,45 @@ impl BlockBuilder {
     fn reserve(&mut self) {
         if self.glue.capacity() == 0 {
             self.glue
-                .reserve(self.glue_hint.saturating_sub(self.piece_bytes));
+                .reserve(self.glue_hint.saturating_sub(self.shared_bytes));
         }
     }
 
     fn sum_glue(&mut self) {
-        if let Some(fresh) = self.glue.get(self.summed..) {
+        if let Some(fresh) = self
+            .glue
+            .get(self.summed..)
+            .filter(|fresh| !fresh.is_empty())
+        {
             self.checksum.update(fresh);
+            self.is_summing = true;
         }
         self.summed = self.glue.len();
     }
 
-    /// Makes the glue a piece. A buffer that is mostly empty is kept, and its content copied.
-    fn flush_glue(&mut self) {
-        if self.glue.is_empty() {
-            return;
+    /// Makes a piece of the glue that is in none.
+    fn end_glue_piece(&mut self) {
+        let end = self.glue.len();
+        if self.loose < end {
+            self.pieces.push(Piece::Glue(self.loose..end));
+            self.loose = end;
         }
-        if self.glue.len() * 2 < self.glue.capacity() {
-            self.pieces.push(Bytes::copy_from_slice(&self.glue));
-            self.piece_bytes += self.glue.len();
+    }
+
+    /// Gives the pieces away. A glue buffer that is mostly empty is kept, and its content copied.
+    fn take_pieces(&mut self) -> Vec<Bytes> {
+        let glue = if self.glue.len() * 2 < self.glue.capacity() {
+            let copy = Bytes::copy_from_slice(&self.glue);
             self.glue.clear();
+            copy
         } else {
-            self.piece_bytes += self.glue.len();
-            self.pieces
-                .push(Bytes::from(std::mem::take(&mut self.glue)));
-        }
-        self.summed = 0;
+            Bytes::from(std::mem::take(&mut self.glue))
+        };
+        (self.loose, self.summed, self.shared_bytes) = (0, 0, 0);
+        let pieces = self.pieces.drain(..).map(|piece| match piece {
+            Piece::Glue(range) => glue.slice(range),
+            Piece::Shared(bytes) => bytes,
+        });
+        pieces.collect()
     }
 }

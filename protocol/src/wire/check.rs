@@ -179,10 +179,16 @@ pub fn scan(
     };
     let mut offset = 0;
     while offset < bytes.len() {
-        offset = scan.event(offset).map_err(|problem| match problem {
+        let (header, end) = scan.event(offset).map_err(|problem| match problem {
             Problem::Malformed(problem) => CheckError::Malformed { offset, problem },
             Problem::Other(error) => *error,
         })?;
+        offset = match header.kind {
+            EventKind::Insert | EventKind::Update | EventKind::Delete => {
+                scan.rows_like(&header, end)
+            }
+            _ => end,
+        };
     }
     scan.finish()
 }
@@ -226,9 +232,9 @@ fn header_at(bytes: &[u8], offset: usize) -> Result<EventHeader, &'static str> {
 }
 
 impl Scan<'_> {
-    /// Checks the event at `offset`; gives the offset after it.
+    /// Checks the event at `offset`; gives its header and the offset after it.
     #[inline]
-    fn event(&mut self, offset: usize) -> Result<usize, Problem> {
+    fn event(&mut self, offset: usize) -> Result<(EventHeader, usize), Problem> {
         let header = header_at(self.bytes, offset)?;
         let end = offset
             .checked_add(header.size as usize)
@@ -250,7 +256,41 @@ impl Scan<'_> {
             EventKind::Commit => self.commit(&header, payload, offset)?,
             _ => self.other(&header, payload)?,
         }
-        Ok(end)
+        Ok((header, end))
+    }
+
+    /// Checks the rows at `offset` that are of the same kind and relation as the row `before` it; gives
+    /// the offset of what is not, or in which something is wrong: [`Self::event`] says what.
+    ///
+    /// Most rows are of this kind, and what is known of the one before need not be worked out again.
+    fn rows_like(&mut self, before: &EventHeader, mut offset: usize) -> usize {
+        let Some(open) = &mut self.open else {
+            return offset;
+        };
+        let columns = columns_of(before);
+        let mut place = (before.record_lsn, before.row);
+        let mut events = 0;
+        while let Ok(header) = header_at(self.bytes, offset) {
+            let alike = (header.kind, header.flags) == (before.kind, before.flags)
+                && (header.count, header.relation) == (before.count, before.relation);
+            let next = (header.record_lsn, header.row);
+            let end = offset.saturating_add(header.size as usize);
+            let payload = self.bytes.get(offset + HEADER_BYTES..end);
+            let whole = payload.is_some_and(|payload| has_columns(payload, columns).is_ok());
+            if !alike || next <= place || !whole {
+                break;
+            }
+            place = next;
+            events += 1;
+            offset = end;
+        }
+        open.events += events;
+        self.summary.events += events;
+        self.summary.rows += events;
+        if let Some(last) = &mut self.last {
+            (last.record_lsn, last.row) = place;
+        }
+        offset
     }
 
     /// Places an event of the open transaction.
@@ -388,18 +428,34 @@ impl Scan<'_> {
 /// Checks a row's columns, its old tuple's and its new one's.
 #[inline]
 fn check_row(header: &EventHeader, payload: &[u8]) -> Result<(), &'static str> {
-    let old = header.flags & (flags::OLD_KEY | flags::OLD_FULL) != 0;
-    let new = header.kind != EventKind::Delete;
     if header.flags & flags::HAS_EXTERNAL != 0 {
         return Err("flags that never leave the server");
     }
-    if old && header.kind == EventKind::Insert {
+    if has_old(header) && header.kind == EventKind::Insert {
         return Err("an insert with an old tuple");
     }
-    let tuples = u32::from(old) + u32::from(new);
+    has_columns(payload, columns_of(header))
+}
+
+const fn has_old(header: &EventHeader) -> bool {
+    header.flags & (flags::OLD_KEY | flags::OLD_FULL) != 0
+}
+
+/// The columns of a row's tuples together.
+fn columns_of(header: &EventHeader) -> u32 {
+    let new = header.kind != EventKind::Delete;
+    (u32::from(has_old(header)) + u32::from(new)) * u32::from(header.count)
+}
+
+/// Checks that a payload is so many columns.
+#[inline]
+fn has_columns(payload: &[u8], columns: u32) -> Result<(), &'static str> {
     let mut at = 0;
-    for _ in 0..tuples * u32::from(header.count) {
-        at = skip_column(payload, at)?;
+    for _ in 0..columns {
+        at = match payload.get(at) {
+            Some(tag) if *tag <= TAG_INLINE_MAX => at + 1 + usize::from(*tag),
+            _ => skip_column(payload, at)?,
+        };
     }
     match at == payload.len() {
         true => Ok(()),
@@ -408,7 +464,6 @@ fn check_row(header: &EventHeader, payload: &[u8]) -> Result<(), &'static str> {
 }
 
 /// The offset after the column at `at`, which may lie beyond the payload's end if that is the last.
-#[inline]
 fn skip_column(payload: &[u8], at: usize) -> Result<usize, &'static str> {
     let tag = *payload.get(at).ok_or("fewer columns than it says")?;
     if tag <= TAG_INLINE_MAX {

@@ -99,6 +99,7 @@ impl CatchUp {
         let (gate, assembler) = live
             .stages(stored, start, &name)
             .map_err(|error| internal(&error))?;
+        let assembler = assembler.for_one_reader();
         let versions = Versions::keep(live, number, gate.catalog().registry().clone());
         let (sender, blocks) = mpsc::sync_channel(BLOCKS_MAX);
         let stop = StopToken::default();

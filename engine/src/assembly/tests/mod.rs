@@ -38,7 +38,12 @@ fn drain(assembler: &mut Assembler, out: &mut Vec<Output>) -> Result<(), Assembl
 /// Feeds the log and gives all blocks.
 fn feed(log: &Log, feeding: Feeding) -> Result<Vec<Block>, AssemblyError> {
     let store = || Box::new(MemorySpill::default());
-    let mut assembler = Assembler::new(feeding.memory_bytes_max, store());
+    // Whether small stretches are copied or passed on must not be seen.
+    let set = |assembler: Assembler| match feeding.seed % 2 {
+        0 => assembler,
+        _ => assembler.for_one_reader(),
+    };
+    let mut assembler = set(Assembler::new(feeding.memory_bytes_max, store()));
     let mut blocks = Vec::new();
     for part in log.parts(feeding.seed, feeding.part_items, feeding.checkpoints) {
         let end = part.end;
@@ -64,7 +69,7 @@ fn feed(log: &Log, feeding: Feeding) -> Result<Vec<Block>, AssemblyError> {
                             copies.find(|copy| copy.0 == top)?.1.take()
                         },
                     );
-                    assembler = restored.unwrap();
+                    assembler = set(restored.unwrap());
                 }
             }
         }
