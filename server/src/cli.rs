@@ -251,7 +251,7 @@ pub(crate) struct ServeArguments {
     #[arg(long, value_name = "SIZE", value_parser = size::parse, default_value = "64MiB")]
     pub(crate) buffer: u64,
     /// Memory for open transactions; beyond it they go to files.
-    #[arg(long, value_name = "SIZE", value_parser = size::parse, default_value = "64MiB")]
+    #[arg(long, value_name = "SIZE", value_parser = size::parse, default_value = "256MiB")]
     pub(crate) memory: u64,
     /// Most bytes of those files.
     #[arg(long, value_name = "SIZE", value_parser = size::parse, default_value = "64GiB")]

@@ -330,8 +330,11 @@ impl RestartPoints {
             assembly,
             pages,
         } = body;
-        let pages =
-            pages::read(&self.directory, pages).map_err(|(path, fault)| self.error(path, fault))?;
+        // Nobody waits here for a restart point that is being written.
+        let known = self.known.try_lock();
+        let pages = pages::read(&self.directory, pages, known.as_deref())
+            .map_err(|(path, fault)| self.error(path, fault))?;
+        drop(known);
         let shared: Vec<_> = pages.iter().map(|(page, _)| page.clone()).collect();
         if !gate.give_pages(&shared) {
             let problem = "a catalog file in it is larger than is believed".to_owned();

@@ -54,6 +54,12 @@ impl Known {
         self.places = keyed.collect();
     }
 
+    /// The page that stands at this place, if it is in memory.
+    fn page(&self, node: RelFileNode, block: u32, at: Place) -> Option<&SharedPage> {
+        let (page, place) = self.places.get(&(node, block))?;
+        (*place == at).then_some(page)
+    }
+
     /// Sees to it that every page is on disk.
     pub(super) fn place(
         &mut self,
@@ -109,14 +115,20 @@ pub(super) fn path_of(directory: &Path, pack: u64) -> PathBuf {
     directory.join(format!("pages-{pack:016X}"))
 }
 
-/// Reads pages from their places.
+/// Gives pages from their places: those that are in memory, which are most of them unless catalogs
+/// change all the time, are shared; the others are read.
 pub(super) fn read(
     directory: &Path,
     placed: Vec<(RelFileNode, u32, Place)>,
+    known: Option<&Known>,
 ) -> Result<Vec<(SharedPage, Place)>, (PathBuf, Fault)> {
     let mut packs: HashMap<u64, Vec<u8>> = HashMap::new();
     let mut pages = Vec::with_capacity(placed.len());
     for (node, block, place) in placed {
+        if let Some(page) = known.and_then(|known| known.page(node, block, place)) {
+            pages.push((page.clone(), place));
+            continue;
+        }
         let path = path_of(directory, place.pack);
         if let std::collections::hash_map::Entry::Vacant(entry) = packs.entry(place.pack) {
             let bytes = std::fs::read(&path).map_err(|error| (path.clone(), error.into()))?;
@@ -186,5 +198,50 @@ impl PackWriter {
     fn end(self) -> io::Result<()> {
         let file = self.file.into_inner().map_err(|error| error.into_error())?;
         file.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use redostream_protocol::Oid;
+
+    fn page(block: u32, byte: u8) -> SharedPage {
+        let node = RelFileNode {
+            tablespace: Oid(1663),
+            database: Oid(5),
+            relation: Oid(1259),
+        };
+        SharedPage::new(node, block, &[byte; HEAP_PAGE_BYTES]).unwrap()
+    }
+
+    #[test]
+    fn pages_in_memory_are_shared_and_others_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut known = Known::default();
+        let old = vec![page(0, 1), page(1, 2)];
+        let (first, _) = known.place(directory.path(), old.clone()).unwrap();
+        // Block 1 changes, so only block 0 of the first restart point is still in memory.
+        let changed = vec![old[0].clone(), page(1, 3)];
+        let (second, packs) = known.place(directory.path(), changed.clone()).unwrap();
+        assert_eq!(packs, [0, 1]);
+        let read = |placed: &[_], known| read(directory.path(), placed.to_vec(), known);
+
+        let pages = read(&first, Some(&known)).unwrap();
+        assert!(pages[0].0.is(&old[0]));
+        assert_eq!(pages[1].0.bytes(), old[1].bytes());
+        assert!(!pages[1].0.is(&old[1]));
+
+        std::fs::remove_file(path_of(directory.path(), 0)).unwrap();
+        std::fs::remove_file(path_of(directory.path(), 1)).unwrap();
+        let pages = read(&second, Some(&known)).unwrap();
+        assert!(
+            pages
+                .iter()
+                .zip(&changed)
+                .all(|((page, _), known)| page.is(known))
+        );
+        assert!(read(&second, None).is_err());
+        assert!(read(&first, Some(&known)).is_err());
     }
 }
