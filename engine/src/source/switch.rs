@@ -14,6 +14,7 @@ use redostream_protocol::{Lsn, TimelineId};
 
 use super::timelines::TimelineHistory;
 use super::{Available, FileSource, Origin, RedoBuffer, Source, SourceError};
+use crate::framing::page::LONG_HEADER_BYTES;
 
 /// How often files are looked at while waiting for more.
 const POLL: Duration = Duration::from_millis(20);
@@ -176,6 +177,13 @@ impl SwitchingSource {
         }
     }
 
+    /// Whether what comes at `lsn` will come into the buffer. Where the last record ended with its page
+    /// the next one starts behind the header of a page of which nothing is there yet.
+    pub(super) fn is_next_in_buffer(&self, lsn: Lsn) -> bool {
+        let range = self.buffer.range();
+        range.is_some_and(|(tail, head)| tail <= lsn && lsn <= head.add(LONG_HEADER_BYTES as u64))
+    }
+
     /// What files may give, cut at what the upstream has reported.
     fn files_available(&self, from: Lsn) -> Result<Available, SourceError> {
         let nothing = Available {
@@ -258,12 +266,8 @@ impl Source for SwitchingSource {
         let until = Instant::now() + timeout;
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            let in_buffer = self
-                .buffer
-                .range()
-                .is_some_and(|(tail, head)| tail <= beyond && beyond <= head);
             // In the buffer a push wakes; files have to be looked at.
-            if in_buffer {
+            if self.is_next_in_buffer(beyond) {
                 self.buffer.wait(beyond, left);
             } else {
                 thread::sleep(left.min(POLL));

@@ -206,3 +206,23 @@ fn a_reader_in_another_thread_follows_a_writer() {
         }
     });
 }
+
+/// A commit that ends with its page is told of at once when the next one comes: the reader waits behind
+/// the next page's header, of which nothing is there yet, and a push wakes it.
+#[test]
+fn behind_a_full_page_the_buffer_is_waited_for() {
+    let mut log = Log::new(1 << 20);
+    let before = log.head;
+    assert!(!log.source.is_next_in_buffer(before), "nothing came yet");
+    log.write(8192);
+    let head = log.head;
+    for behind in [0, 24, 40] {
+        assert!(log.source.is_next_in_buffer(head.add(behind)), "{behind}");
+    }
+    assert!(!log.source.is_next_in_buffer(head.add(48)), "a gap");
+    assert!(log.source.is_next_in_buffer(before));
+    assert!(
+        !log.source.is_next_in_buffer(Lsn(before.0 - 1)),
+        "it is gone"
+    );
+}
