@@ -1,29 +1,23 @@
-//! What subscribers cost and get: CPU of a server with 1, 10 and 100 of them, throughput over bad
-//! links, and how long a commit takes to reach a client beside `pg_recvlogical`.
+//! What subscribers cost and get: CPU of a server with 1, 10 and 100 of them, and throughput over bad
+//! links.
 //!
 //! `cargo build --release --bins && target/release/subscribers --server
 //! target/release/redostream-server all`. Prints Markdown tables, each section in less than three
 //! minutes; the machine's load is part of every figure.
 
-use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::Result;
 use clap::{Parser, ValueEnum};
+use redostream_benches::serving::{Serving, free_address};
 use redostream_client::protocol::Lsn;
 use redostream_client::protocol::control::{From as Place, Until};
 use redostream_client::{Compression, Control, Options, Subscription};
-use redostream_testdata::cluster::{Cluster, ClusterOptions};
 use redostream_testdata::link::{Link, LinkOptions};
 use redostream_testdata::recorded;
-use redostream_testdata::server::Server;
 use tempfile::TempDir;
-
-/// Microseconds between 1970 and 2000.
-const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
 
 #[derive(Parser)]
 struct Arguments {
@@ -51,8 +45,6 @@ enum What {
     Compression,
     /// Throughput over delayed and limited links.
     Links,
-    /// Commit to client, beside `pg_recvlogical`.
-    Latency,
     /// Everything.
     All,
 }
@@ -73,9 +65,6 @@ fn main() -> Result<()> {
         }
         if wants(What::Links) {
             links(&arguments.server, &log).await?;
-        }
-        if wants(What::Latency) {
-            latency(&arguments.server).await?;
         }
         Ok(())
     })
@@ -115,88 +104,33 @@ impl Log {
     }
 }
 
-/// A running server; ended when dropped.
-struct Serving {
-    child: Child,
-    control: String,
-    _state: TempDir,
+/// A server of the log's files.
+fn serve(program: &Path, log: &Log, data: SocketAddr, more: &[&str]) -> Result<Serving> {
+    let base = log.base.to_string_lossy();
+    let wal = log.wal.to_string_lossy();
+    let mut words = vec!["--pgdata", &*base, "--wal", &*wal, "--buffer", "1GiB"];
+    words.extend(more);
+    Serving::start(program, data, &words)
 }
 
-impl Drop for Serving {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn options(serving: &Serving, log: &Log, streams: u16) -> Options {
+    let mut options = Options::new([serving.control().to_owned()]);
+    options.from = Some(Place::Earliest);
+    options.until = Some(log.end);
+    options.streams = streams;
+    options.reconnect = false;
+    options
 }
 
-fn free_address() -> Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
-}
-
-impl Serving {
-    fn start(program: &Path, data: SocketAddr, more: &[&str]) -> Result<Self> {
-        let state = TempDir::new()?;
-        let control = free_address()?.to_string();
-        let mut child = Command::new(program)
-            .args(["--log-level", "warn", "serve", "--listen", &control])
-            .args(["--listen-data", &data.to_string(), "--state"])
-            .arg(state.path())
-            .args(more)
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("cannot start the server")?;
-        let errors = child.stderr.take().context("no standard error")?;
-        for line in BufReader::new(errors).lines() {
-            let line = line?;
-            if line.starts_with("ready earliest=") {
-                return Ok(Self {
-                    child,
-                    control,
-                    _state: state,
-                });
-            }
-            eprintln!("{line}");
+/// Waits until everything up to the log's end is in the feed, so that decoding is not measured.
+async fn wait_decoded(serving: &Serving, log: &Log) -> Result<()> {
+    let mut control = Control::connect(serving.control(), None, None).await?;
+    loop {
+        let released: Lsn = control.status().await?.released.parse()?;
+        if log.end.is_reached(released) {
+            return Ok(());
         }
-        bail!("the server ended before it was ready")
-    }
-
-    fn files(program: &Path, log: &Log, data: SocketAddr, more: &[&str]) -> Result<Self> {
-        let base = log.base.to_string_lossy();
-        let wal = log.wal.to_string_lossy();
-        let mut words = vec!["--pgdata", &*base, "--wal", &*wal, "--buffer", "1GiB"];
-        words.extend(more);
-        Self::start(program, data, &words)
-    }
-
-    fn options(&self, log: &Log, streams: u16) -> Options {
-        let mut options = Options::new([self.control.clone()]);
-        options.from = Some(Place::Earliest);
-        options.until = Some(log.end);
-        options.streams = streams;
-        options.reconnect = false;
-        options
-    }
-
-    /// Waits until everything up to the log's end is in the feed, so that decoding is not measured.
-    async fn wait_decoded(&self, log: &Log) -> Result<()> {
-        let mut control = Control::connect(&self.control, None, None).await?;
-        loop {
-            let released: Lsn = control.status().await?.released.parse()?;
-            if log.end.is_reached(released) {
-                return Ok(());
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    /// CPU seconds that the server has used.
-    fn cpu_seconds(&self) -> Result<f64> {
-        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        let (_, fields) = text.rsplit_once(") ").context("no fields")?;
-        let fields: Vec<&str> = fields.split(' ').collect();
-        let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
-        Ok(ticks as f64 / 100.0)
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -209,35 +143,48 @@ async fn drain(options: Options) -> Result<(u64, u64)> {
     Ok((totals.raw_bytes, totals.wire_bytes))
 }
 
+/// What a server costs by the number of its subscribers: all of it, from its start on, and what comes
+/// after decoding alone.
 async fn curve(program: &Path, log: &Log) -> Result<()> {
+    /// Subscriptions of one measurement, together or one after another: processor time is counted in
+    /// hundredths of a second.
+    const SUBSCRIPTIONS: u32 = 100;
     println!("\n### Subscribers of one decode\n");
-    println!("| subscribers | server CPU s | CPU s each | times one | wall s | MB/s in all |");
-    println!("|---:|---:|---:|---:|---:|---:|");
-    let mut one = None;
-    for count in [1, 10, 100] {
-        let serving = Serving::files(program, log, free_address()?, &[])?;
-        // Decoding is over, and everything is in the feed.
-        drain(serving.options(log, 1)).await?;
-        let (before, began) = (serving.cpu_seconds()?, Instant::now());
-        let tasks: Vec<_> = (0..count)
-            .map(|_| tokio::spawn(drain(serving.options(log, 1))))
-            .collect();
-        let mut bytes = 0;
-        for task in tasks {
-            bytes += task.await??.0;
+    println!(
+        "| compression | subscribers | server CPU s, decoding too | times one | sending alone s | \
+         times one | MB/s in all |"
+    );
+    println!("|---|---:|---:|---:|---:|---:|---:|");
+    for (name, compression) in [("none", Compression::None), ("lz4", Compression::Lz4)] {
+        let mut one = None;
+        for count in [1, 10, SUBSCRIPTIONS] {
+            let serving = serve(program, log, free_address()?, &[])?;
+            wait_decoded(&serving, log).await?;
+            let (decoded, began) = (serving.cpu_seconds()?, Instant::now());
+            let (mut bytes, rounds) = (0, SUBSCRIPTIONS / count);
+            for _ in 0..rounds {
+                let subscriptions: Vec<_> = (0..count)
+                    .map(|_| {
+                        let mut options = options(&serving, log, 1);
+                        options.compression = compression;
+                        tokio::spawn(drain(options))
+                    })
+                    .collect();
+                for subscription in subscriptions {
+                    bytes += subscription.await??.0;
+                }
+            }
+            let wall = began.elapsed().as_secs_f64();
+            let sending = (serving.cpu_seconds()? - decoded) / f64::from(rounds);
+            let all = decoded + sending;
+            let (all_of_one, sending_of_one) = *one.get_or_insert((all, sending));
+            println!(
+                "| {name} | {count} | {all:.2} | {:.1} | {sending:.4} | {:.1} | {:.0} |",
+                all / all_of_one,
+                sending / sending_of_one,
+                bytes as f64 / wall / 1e6
+            );
         }
-        let (wall, cpu) = (
-            began.elapsed().as_secs_f64(),
-            serving.cpu_seconds()? - before,
-        );
-        // Ticks are hundredths of a second.
-        let one = *one.get_or_insert(cpu.max(0.01));
-        println!(
-            "| {count} | {cpu:.2} | {:.4} | {:.1} | {wall:.2} | {:.0} |",
-            cpu / f64::from(count),
-            cpu / one,
-            bytes as f64 / wall / 1e6
-        );
     }
     Ok(())
 }
@@ -247,8 +194,8 @@ async fn compression(program: &Path, log: &Log) -> Result<()> {
     println!("\n### Compression over loopback, {ROUNDS} rounds in turn\n");
     println!("| compression | median s | least s | least, against none | wire MB | raw MB |");
     println!("|---|---:|---:|---:|---:|---:|");
-    let serving = Serving::files(program, log, free_address()?, &[])?;
-    drain(serving.options(log, 4)).await?;
+    let serving = serve(program, log, free_address()?, &[])?;
+    drain(options(&serving, log, 4)).await?;
     let forms = [
         ("none", Compression::None),
         ("auto", Compression::Auto),
@@ -259,7 +206,7 @@ async fn compression(program: &Path, log: &Log) -> Result<()> {
     // In turn, so that what else the machine does falls on all alike.
     for _ in 0..ROUNDS {
         for (at, (_, compression)) in forms.iter().enumerate() {
-            let mut options = serving.options(log, 4);
+            let mut options = self::options(&serving, log, 4);
             options.compression = *compression;
             let began = Instant::now();
             bytes[at] = drain(options).await?;
@@ -303,9 +250,9 @@ async fn links(program: &Path, log: &Log) -> Result<()> {
             )?;
             let advertised = link.address().to_string();
             let more = ["--advertise-data", &*advertised];
-            let serving = Serving::files(program, log, data, &more)?;
-            serving.wait_decoded(log).await?;
-            let mut options = serving.options(log, streams);
+            let serving = serve(program, log, data, &more)?;
+            wait_decoded(&serving, log).await?;
+            let mut options = self::options(&serving, log, streams);
             options.compression = Compression::None;
             let began = Instant::now();
             let (raw, _) = drain(options).await?;
@@ -314,136 +261,5 @@ async fn links(program: &Path, log: &Log) -> Result<()> {
         }
         println!();
     }
-    Ok(())
-}
-
-fn now_us() -> i64 {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(now.as_micros()).unwrap_or(i64::MAX) - POSTGRES_EPOCH_US
-}
-
-/// Microseconds from `2024-02-29 10:00:00.123456+00` since 2000, the day left out.
-fn time_of_day_us(text: &str) -> Option<i64> {
-    let time = text.split_once(' ')?.1.split(['+', '-']).next()?;
-    let mut parts = time.split(':');
-    let (hours, minutes): (i64, i64) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-    let seconds: f64 = parts.next()?.parse().ok()?;
-    Some((hours * 3600 + minutes * 60) * 1_000_000 + (seconds * 1e6).round() as i64)
-}
-
-fn percentiles(name: &str, mut times_us: Vec<i64>) {
-    times_us.sort_unstable();
-    let at = |share: f64| times_us[((times_us.len() - 1) as f64 * share) as usize] as f64 / 1e3;
-    println!(
-        "| {name} | {} | {:.2} | {:.2} | {:.2} |",
-        times_us.len(),
-        at(0.5),
-        at(0.99),
-        at(1.0)
-    );
-}
-
-/// Small commits one by one; both receivers run all the time, and both take the commit's own time
-/// as the beginning.
-async fn latency(program: &Path) -> Result<()> {
-    const COMMITS: usize = 1000;
-    let Some(server) = Server::for_test(15) else {
-        bail!("PostgreSQL 15 is not here");
-    };
-    let mut cluster = Cluster::create(server, &ClusterOptions::default())?;
-    cluster.start()?;
-    cluster.sql("postgres", "create database app")?;
-    cluster.sql("app", "create table t (id int primary key, v text)")?;
-    cluster.create_slot("app", "judge")?;
-    let (data, conninfo) = (
-        cluster.data().to_string_lossy().into_owned(),
-        cluster.conninfo("postgres"),
-    );
-    let words = [
-        "--pgdata",
-        &*data,
-        "--upstream",
-        &*conninfo,
-        "--slot",
-        "redostream",
-    ];
-    let serving = Serving::start(program, free_address()?, &words)?;
-    let mut options = Options::new([serving.control.clone()]);
-    options.from = Some(Place::Latest);
-    options.reconnect = false;
-    let mut subscription = Subscription::open(options).await?;
-    let ours = tokio::spawn(async move {
-        let mut times = Vec::new();
-        while times.len() < COMMITS {
-            match subscription.next_transaction().await {
-                Ok(Some(transaction)) if !transaction.events.is_empty() => {
-                    times.push(now_us() - transaction.header.commit_time_us);
-                }
-                Ok(Some(_)) => {}
-                Ok(None) | Err(_) => break,
-            }
-        }
-        times
-    });
-    let mut judge = cluster
-        .client("pg_recvlogical", "app")
-        .env("TZ", "UTC")
-        .env("PGTZ", "UTC")
-        .args([
-            "--start",
-            "--no-loop",
-            "-f",
-            "-",
-            "-S",
-            "judge",
-            "-d",
-            "app",
-        ])
-        .args([
-            "-o",
-            "skip-empty-xacts=1",
-            "-o",
-            "include-timestamp=1",
-            "-F",
-            "0",
-        ])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()?;
-    let output = judge.stdout.take().context("no output")?;
-    let theirs = std::thread::spawn(move || {
-        let mut times = Vec::new();
-        for line in BufReader::new(output).lines().map_while(Result::ok) {
-            let Some((_, at)) = line.split_once("(at ") else {
-                continue;
-            };
-            let now = now_us().rem_euclid(86_400_000_000);
-            if let Some(at) = time_of_day_us(at.trim_end_matches(')')) {
-                times.push(now - at);
-            }
-            if times.len() == COMMITS {
-                break;
-            }
-        }
-        times
-    });
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let mut session = cluster.session("app")?;
-    for number in 0..COMMITS {
-        session.run(&format!("insert into t values ({number}, 'value');"))?;
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-    let ours = tokio::time::timeout(Duration::from_secs(20), ours).await??;
-    let theirs = theirs.join().ok().context("the reader panicked")?;
-    judge.kill()?;
-    judge.wait()?;
-    ensure!(!ours.is_empty() && !theirs.is_empty(), "nothing arrived");
-    println!("\n### Commit to client on loopback\n");
-    println!("| receiver | commits | p50 ms | p99 ms | most ms |");
-    println!("|---|---:|---:|---:|---:|");
-    percentiles("redostream", ours);
-    percentiles("pg_recvlogical", theirs);
     Ok(())
 }
