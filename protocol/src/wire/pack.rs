@@ -36,6 +36,11 @@ const RATIO_MAX: usize = HEADER_BYTES / 2;
 /// Payloads up to this many bytes are copied as if they had so many.
 const SHORT_BYTES: usize = 48;
 
+/// Events of more than this many bytes on average are not packed: it would only copy them.
+const LARGE_BYTES: usize = 512;
+/// So many bytes decide whether events are large.
+const SAMPLE_BYTES: usize = 8 * 1024;
+
 const KIND: u8 = 1;
 const XID_NEXT: u8 = 1 << 1;
 const XID_GIVEN: u8 = 2 << 1;
@@ -253,13 +258,14 @@ impl Before {
 }
 
 /// Packs events into `packed`, which is emptied first; `heads` is room to work in. False, and of no
-/// use, unless every piece is whole events.
+/// use, where it gains nothing and unless every piece is whole events.
 pub(super) fn pack(pieces: &[Bytes], packed: &mut Vec<u8>, heads: &mut Vec<u8>) -> bool {
     packed.clear();
     heads.clear();
     packed.reserve(pieces.iter().map(Bytes::len).sum());
     packed.extend_from_slice(&[0; 4]);
     let mut before = Before::default();
+    let mut bytes_max = SAMPLE_BYTES;
     for piece in pieces {
         let mut rest: &[u8] = piece;
         while !rest.is_empty() {
@@ -271,6 +277,10 @@ pub(super) fn pack(pieces: &[Bytes], packed: &mut Vec<u8>, heads: &mut Vec<u8>) 
                 return false;
             };
             before.write_head(Before::of(raw), payload.len() as u32, heads);
+            bytes_max += LARGE_BYTES;
+            if packed.len() + payload.len() > bytes_max {
+                return false;
+            }
             copy_first(packed, &rest[HEADER_BYTES..], payload.len());
             rest = &rest[size..];
         }
@@ -379,6 +389,21 @@ mod tests {
         let mut lying = whole.to_vec();
         lying[0] = 10;
         assert!(!pack(&[Bytes::from(lying)], &mut out, &mut heads));
+    }
+
+    #[test]
+    fn large_events_are_not_packed() {
+        let (mut out, mut heads) = (Vec::new(), Vec::new());
+        for (size, packs) in [(100, true), (400, true), (600, false), (5000, false)] {
+            let events: Vec<u8> = (0..200)
+                .flat_map(|_| event(row(8, 0), &vec![7; size]))
+                .collect();
+            assert_eq!(
+                pack(&[Bytes::from(events)], &mut out, &mut heads),
+                packs,
+                "{size}"
+            );
+        }
     }
 
     #[test]

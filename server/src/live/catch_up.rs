@@ -96,8 +96,12 @@ impl CatchUp {
         let stored = stored.map_err(|error| internal(&error))?;
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("catch-up-{number}");
+        // The first has as much as the live pipeline, each further one less, so that many that come
+        // together have little more than a few would.
+        let before = live.catch_ups.lock().len();
+        let memory_bytes = live.setting.memory_bytes / (before + 1);
         let (gate, assembler) = live
-            .stages(stored, start, &name)
+            .stages(stored, start, &name, memory_bytes)
             .map_err(|error| internal(&error))?;
         let assembler = assembler.for_one_reader();
         let versions = Versions::keep(live, number, gate.catalog().registry().clone());

@@ -147,7 +147,7 @@ impl Live {
             }
             Begin::From(stored) => {
                 self.saving.begin(stored.head.next);
-                self.stages(*stored, Lsn::INVALID, "live")?
+                self.stages(*stored, Lsn::INVALID, "live", setting.memory_bytes)?
             }
         };
         let options = PipelineOptions {
@@ -183,6 +183,7 @@ impl Live {
         stored: Stored,
         start: Lsn,
         name: &str,
+        memory_bytes: usize,
     ) -> Result<(Gate, Assembler), EngineError> {
         let setting = &self.setting;
         let gate = Gate::restore(
@@ -195,7 +196,7 @@ impl Live {
         let store = setting.assembler_store(name)?;
         let head = &stored.head;
         let rows = |top| self.restart_points.rows(head, top);
-        let assembler = Assembler::restore(setting.memory_bytes, store, stored.assembly, rows)?;
+        let assembler = Assembler::restore(memory_bytes, store, stored.assembly, rows)?;
         Ok((gate, assembler))
     }
 

@@ -81,7 +81,7 @@ fn catalog_at(live: &Arc<Live>, at: Lsn) -> Result<Catalog, Fault> {
     let name = format!("describe-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
     // Nothing commits that late: rows are dropped as they come.
     let (gate, assembler) = live
-        .stages(stored, Lsn::MAX, &name)
+        .stages(stored, Lsn::MAX, &name, live.setting.memory_bytes)
         .map_err(|error| internal(&error))?;
     let options = PipelineOptions {
         decoders: 1,
