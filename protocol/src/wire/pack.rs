@@ -77,7 +77,8 @@ struct Before {
     /// The next 8: xid, relation.
     names: u64,
     record_lsn: u64,
-    row: u32,
+    /// A whole word too, though it is a u32.
+    row: u64,
 }
 
 impl Before {
@@ -91,7 +92,7 @@ impl Before {
             kind: both(0, u32_at(4)),
             names: u64_at(8),
             record_lsn: u64_at(16),
-            row: u32_at(24),
+            row: u64::from(u32_at(24)),
         }
     }
 
@@ -100,7 +101,7 @@ impl Before {
         out[0..8].copy_from_slice(&(self.kind | u64::from(size)).to_le_bytes());
         out[8..16].copy_from_slice(&self.names.to_le_bytes());
         out[16..24].copy_from_slice(&self.record_lsn.to_le_bytes());
-        out[24..28].copy_from_slice(&self.row.to_le_bytes());
+        out[24..28].copy_from_slice(&(self.row as u32).to_le_bytes());
     }
 
     const fn kind(&self) -> u32 {
@@ -174,11 +175,11 @@ impl Before {
         } else if near && further <= 8 * u64::from(u16::MAX) {
             control ^= (PLACE_GIVEN ^ PLACE_FAR) << PLACE_SHIFT;
             put!((further / 8) as u16);
-        } else if further == 0 && now.row == self.row.wrapping_add(1) {
+        } else if further == 0 && now.row as u32 == (self.row as u32).wrapping_add(1) {
             control ^= (PLACE_GIVEN ^ PLACE_NEXT_ROW) << PLACE_SHIFT;
         } else {
             put!(now.record_lsn);
-            put!(now.row);
+            put!(now.row as u32);
         }
         match u8::try_from(payload) {
             Ok(short) => put!(short),
@@ -197,25 +198,13 @@ impl Before {
         heads.extend_from_slice(&head[..at]);
     }
 
-    /// Reads a head; gives the header it stands for and the payload's bytes, or none if it is none.
-    #[inline]
-    fn read_head(&mut self, heads: &mut &[u8]) -> Option<(Self, u32)> {
-        if let Some(([USUAL, eighths, payload], rest)) = heads.split_first_chunk() {
-            *heads = rest;
-            self.record_lsn = self.record_lsn.wrapping_add(u64::from(*eighths) << 3);
-            self.row = 0;
-            return Some((*self, u32::from(*payload)));
-        }
-        let mut cursor = Cursor::new(heads);
-        let read = self.read_unusual(&mut cursor)?;
-        *heads = cursor.rest();
-        Some(read)
-    }
-
+    /// Reads the head that `heads` begin with, of an event after this one; none if it is none. By value,
+    /// so that the caller's loop keeps in registers what it knows.
     #[inline(never)]
-    fn read_unusual(&mut self, heads: &mut Cursor<'_>) -> Option<(Self, u32)> {
+    fn read_unusual(mut self, heads: &[u8]) -> Option<Head> {
+        let mut heads = Cursor::new(heads);
         let control = heads.u8("head").ok()?;
-        let mut now = *self;
+        let mut now = self;
         if control & KIND != 0 {
             now.kind = both(0, heads.u32("kind").ok()?);
         }
@@ -231,10 +220,10 @@ impl Before {
         };
         now.names = both(xid, relation);
         match control >> PLACE_SHIFT & 3 {
-            PLACE_NEXT_ROW => now.row = now.row.wrapping_add(1),
+            PLACE_NEXT_ROW => now.row = u64::from((now.row as u32).wrapping_add(1)),
             PLACE_GIVEN => {
                 now.record_lsn = heads.u64("record LSN").ok()?;
-                now.row = heads.u32("row").ok()?;
+                now.row = u64::from(heads.u32("row").ok()?);
             }
             place => {
                 let eighths = match place {
@@ -250,11 +239,28 @@ impl Before {
             _ => heads.u32("payload size").ok()?,
         };
         match control & ASIDE {
-            0 => *self = now,
+            0 => self = now,
             _ => self.names = both(xid, self.relation()),
         }
-        Some((now, payload))
+        Some(Head {
+            now,
+            before: self,
+            payload: payload as usize,
+            bytes: heads.offset(),
+        })
     }
+}
+
+/// A head as read.
+struct Head {
+    /// The header of its event.
+    now: Before,
+    /// What the next head is a difference to.
+    before: Before,
+    /// Bytes of the event's payload.
+    payload: usize,
+    /// Bytes of the head.
+    bytes: usize,
 }
 
 /// Packs events into `packed`, which is emptied first; `heads` is room to work in. False, and of no
@@ -313,23 +319,42 @@ pub(super) fn unpack(packed: &[u8], raw: usize) -> Result<Bytes, WireError> {
     let (head_bytes, body) = packed.split_first_chunk::<4>().ok_or(bad.clone())?;
     let head_bytes = u32::from_le_bytes(*head_bytes) as usize;
     let heads_at = body.len().checked_sub(head_bytes).ok_or(bad.clone())?;
-    let mut heads = body.get(heads_at..).unwrap_or_default();
-    let mut payloads_at = 0;
+    let (payloads, heads) = body.split_at(heads_at);
+    let mut out = vec![0; raw + SHORT_BYTES];
+    let (mut head_at, mut from, mut to) = (0, 0, 0);
     let mut before = Before::default();
-    let mut out = Vec::with_capacity(raw + SHORT_BYTES);
-    while !heads.is_empty() {
-        let (header, bytes) = before.read_head(&mut heads).ok_or(bad.clone())?;
-        let bytes = bytes as usize;
-        if bytes > heads_at - payloads_at || HEADER_BYTES + bytes > raw - out.len() {
+    while let Some(head) = heads.get(head_at..).filter(|head| !head.is_empty()) {
+        let now;
+        let payload;
+        if let Some([USUAL, eighths, short]) = head.first_chunk() {
+            before.record_lsn = before.record_lsn.wrapping_add(u64::from(*eighths) << 3);
+            before.row = 0;
+            (now, payload) = (before, usize::from(*short));
+            head_at += 3;
+        } else {
+            let read = before.read_unusual(head).ok_or(bad.clone())?;
+            (now, before, payload) = (read.now, read.before, read.payload);
+            head_at += read.bytes;
+        }
+        if payload > payloads.len() - from || HEADER_BYTES + payload > raw - to {
             return Err(bad);
         }
-        let mut words = [0; HEADER_BYTES];
-        header.write_header((HEADER_BYTES + bytes) as u32, &mut words);
-        out.extend_from_slice(&words);
-        copy_first(&mut out, body.get(payloads_at..).unwrap_or_default(), bytes);
-        payloads_at += bytes;
+        let place = out.get_mut(to..).unwrap_or_default();
+        let Some((header, rest)) = place.split_first_chunk_mut() else {
+            return Err(bad);
+        };
+        now.write_header((HEADER_BYTES + payload) as u32, header);
+        // A few moves of a fixed length, where that does: a copy of any length is a call.
+        let source = body.get(from..).unwrap_or_default();
+        match (source.first_chunk(), rest.first_chunk_mut::<SHORT_BYTES>()) {
+            (Some(source), Some(rest)) if payload <= SHORT_BYTES => *rest = *source,
+            _ => rest[..payload].copy_from_slice(&source[..payload]),
+        }
+        from += payload;
+        to += HEADER_BYTES + payload;
     }
-    match payloads_at == heads_at && out.len() == raw {
+    out.truncate(raw);
+    match from == payloads.len() && to == raw {
         true => Ok(Bytes::from(out)),
         false => Err(bad),
     }
