@@ -17,6 +17,7 @@
 //! connection, or a session that cannot go on, and is said at once.
 
 mod acknowledge;
+mod asked;
 mod columns;
 mod connection;
 mod door;
@@ -51,8 +52,9 @@ pub use provider::{
 pub use subscriptions::{FileStore, StoreError, Subscription, SubscriptionStore};
 pub use undecodable::OnUndecodable;
 
+pub(crate) use asked::check_cluster;
 pub(crate) use door::{Accepted, Door, Guard};
-pub(crate) use registry::{Registry, check_cluster};
+pub(crate) use registry::Registry;
 
 /// What somebody who has shown a token may do.
 #[derive(Clone, Debug, Default)]
