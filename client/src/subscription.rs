@@ -51,6 +51,8 @@ pub struct Subscription {
     /// Where to begin when nothing has been received yet.
     from: String,
     last: Option<Position>,
+    /// Everything before this is safe, as far as anybody has said so.
+    safe: Option<Start>,
     released: Lsn,
     received: Lsn,
     ended: Option<End>,
@@ -94,6 +96,7 @@ impl Subscription {
             instance: instance(),
             from,
             last: None,
+            safe: None,
             released: Lsn::INVALID,
             received: Lsn::INVALID,
             ended: None,
@@ -307,18 +310,26 @@ impl Subscription {
         } else {
             Lsn::INVALID
         };
+        self.tell_safe(position, released).await;
+        Ok(())
+    }
+
+    /// Remembers what is safe, for the server that may follow this one, and tells this one.
+    async fn tell_safe(&mut self, position: Position, released: Lsn) {
+        if let Some(said) = Start::resume(position, released)
+            && self.safe.is_none_or(|safe| safe.covers(&said))
+        {
+            self.safe = Some(said);
+        }
         if let Some(session) = &self.session {
             session.acknowledge(position, released).await;
         }
-        Ok(())
     }
 
     /// Tells the server that everything received so far is safe.
     pub async fn acknowledge_received(&mut self) {
         let position = self.last.unwrap_or_default();
-        if let Some(session) = &self.session {
-            session.acknowledge(position, self.released).await;
-        }
+        self.tell_safe(position, self.released).await;
     }
 
     /// Sessions opened so far. Each numbers its relations anew, and its first block may begin
@@ -373,6 +384,7 @@ impl Subscription {
                 from: self.resume(),
                 after: self.last,
                 goes_on: self.sessions > 0,
+                acknowledged: self.safe.map(|safe| safe.to_string()).unwrap_or_default(),
                 instance: self.instance,
             };
             let server = self.options.servers[self.server].clone();
@@ -385,6 +397,8 @@ impl Subscription {
                     {
                         self.from = start.to_string();
                     }
+                    // Nothing that comes from there on is safe yet.
+                    self.safe = self.safe.or(session.start);
                     self.options.system_identifier = Some(session.system_identifier);
                     self.session = Some(session);
                     self.sessions += 1;

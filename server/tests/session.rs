@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "session/authority.rs"]
+mod authority;
 #[path = "session/client.rs"]
 mod client;
 #[path = "session/filters.rs"]

@@ -1,6 +1,6 @@
 //! A request to open a session, read and checked.
 
-use redostream_protocol::control::{From as Place, Until, v1};
+use redostream_protocol::control::{From as Place, Start, Until, v1};
 use redostream_protocol::wire::limits::STREAMS_MAX;
 use redostream_protocol::wire::{Fault, FaultCode};
 
@@ -13,6 +13,8 @@ use super::provider::StreamProvider;
 /// A request, read.
 pub(super) struct Asked {
     pub(super) place: Option<Place>,
+    /// What a client that goes on has acknowledged, as it says.
+    pub(super) acknowledged: Option<Start>,
     pub(super) until: Option<Until>,
     pub(super) rule: Rule,
     pub(super) kinds: Kinds,
@@ -44,8 +46,15 @@ impl Asked {
         let place = place.map(|text| text.parse::<Place>()).transpose();
         let until = Some(&request.until).filter(|text| !text.is_empty());
         let until = until.map(|text| text.parse::<Until>()).transpose();
+        let acknowledged = Some(&request.acknowledged).filter(|text| !text.is_empty());
+        let acknowledged = acknowledged.map(|text| match text.parse::<Place>() {
+            Ok(Place::Position(position)) => Ok(Start::After(position)),
+            Ok(Place::Lsn(lsn)) => Ok(Start::At(lsn)),
+            _ => Err(bad(format!("`{text}` cannot have been acknowledged"))),
+        });
         let asked = Self {
             place: place.map_err(|error| bad(error.to_string()))?,
+            acknowledged: acknowledged.transpose()?.filter(|_| request.goes_on),
             until: until.map_err(|error| bad(error.to_string()))?,
             rule: Rule::parse(&request.databases, &request.tables, &request.exclude_tables)?,
             kinds: Kinds::parse(&request.kinds)?,

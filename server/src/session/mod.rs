@@ -65,6 +65,14 @@ pub struct Grant {
     pub rule: Rule,
 }
 
+impl Grant {
+    /// Whether what was made with the token `owner` is its holder's to see and to use: its own, and
+    /// everybody's where the token is without bounds.
+    fn covers(&self, owner: &str) -> bool {
+        self.token == owner || self.rule.is_all()
+    }
+}
+
 /// Decides by the bearer token of a control request and where it comes from; without one, nobody
 /// is refused.
 pub type Authorise =
@@ -191,7 +199,7 @@ impl SessionServer {
     /// The connected subscribers, as the control plane gives them.
     #[must_use]
     pub fn subscribers(&self) -> Vec<redostream_protocol::control::v1::Subscriber> {
-        self.registry.subscribers()
+        self.registry.subscribers(&Grant::default())
     }
 
     /// Who is here.

@@ -26,6 +26,8 @@ pub(super) struct Session {
     token: [u8; 32],
     pub(super) streams: u16,
     name: String,
+    /// Name of the token that it was opened with.
+    owner: String,
     instance: Vec<u8>,
     peer: Option<SocketAddr>,
     pub(super) out: Outgoing,
@@ -108,8 +110,7 @@ impl Registry {
         data_addresses: Vec<String>,
     ) -> Result<v1::OpenSessionReply, Fault> {
         let asked = Asked::parse(request, grant, &*self.provider)?;
-        self.check_owner(&request.name, grant)?;
-        let session = self.register(request, peer)?;
+        let session = self.register(request, grant, peer)?;
         let opened = self.start(&session, request, asked, grant, peer);
         let start = match opened {
             Ok(start) => start,
@@ -145,6 +146,7 @@ impl Registry {
     fn register(
         &self,
         request: &v1::OpenSessionRequest,
+        grant: &Grant,
         peer: Option<SocketAddr>,
     ) -> Result<Arc<Session>, Fault> {
         let streams = request.streams.max(1) as u16;
@@ -153,6 +155,7 @@ impl Registry {
             token: random()?,
             streams,
             name: request.name.clone(),
+            owner: grant.token.clone(),
             instance: request.instance.clone(),
             peer,
             out: Outgoing::new(streams),
@@ -165,6 +168,7 @@ impl Registry {
         }
         let name = &session.name;
         if !name.is_empty() {
+            inner.check_owner(name, grant)?;
             let holder = inner
                 .holders
                 .get(name)
@@ -230,11 +234,14 @@ impl Registry {
         let moves = asked.place.is_some() && !request.goes_on;
         let ours = |known: &Subscription| known.system_identifier == system_identifier;
         if !session.name.is_empty() && (moves || !known.as_ref().is_some_and(ours)) {
+            // What was received and not acknowledged must come again, also from a server that the
+            // client has gone over to and that has never heard of the name.
+            let safe = asked.acknowledged.filter(|safe| safe.covers(&start));
             self.write(Subscription {
                 name: session.name.clone(),
                 system_identifier,
                 owner: known.map_or_else(|| grant.token.clone(), |known| known.owner),
-                start,
+                start: safe.unwrap_or(start),
                 position: Default::default(),
                 released: Default::default(),
                 acknowledged_at_us: 0,
@@ -293,13 +300,14 @@ impl Registry {
         );
     }
 
-    /// The connected subscribers.
-    pub(crate) fn subscribers(&self) -> Vec<v1::Subscriber> {
+    /// The connected subscribers that the holder of a token may know of.
+    pub(crate) fn subscribers(&self, grant: &Grant) -> Vec<v1::Subscriber> {
         let released = self.provider.status().released;
         let inner = self.inner.lock();
         let mut list: Vec<_> = inner
             .sessions
             .values()
+            .filter(|session| grant.covers(&session.owner))
             .map(|session| {
                 let (sent, state) = session.out.progress();
                 let known = inner.names.get(&session.name);

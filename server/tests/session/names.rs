@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use redostream_client::protocol::control::From as Place;
+use redostream_client::{Options, Subscription};
 use redostream_protocol::control::{Start, fault_of, v1};
 use redostream_protocol::wire::{EndReason, FaultCode};
 use redostream_protocol::{Lsn, Position};
 use redostream_server::session::SessionOptions;
 
-use crate::client::{Over, Subscriber};
+use crate::client::{Over, Subscriber, open};
 use crate::stream::{CLUSTER, Random, blocks, units};
 use crate::{Bench, fixed, long_stream, request, serve, serve_in};
 
@@ -191,4 +193,83 @@ async fn the_released_lsn_of_the_last_word_can_be_acknowledged() {
         (listed.lsn.as_str(), listed.connected),
         (until.to_string().as_str(), false)
     );
+}
+
+/// Another server has never heard of the name: there it begins at what its client has acknowledged,
+/// which the client says, and not at what it has received.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_begins_anew_where_its_client_says_that_it_is_safe() {
+    let mut bench = serve(long_stream()).await;
+    let mut subscriber = back(&mut bench, "earliest", false).await;
+    assert!(subscriber.run(50).await.is_none());
+    let (safe, received) = (subscriber.events[20].0, subscriber.events[40].0);
+    let later = subscriber.events[45].0;
+    for (acknowledged, goes_on, kept) in [
+        (safe.to_string(), true, Start::After(safe)),
+        (
+            safe.commit_lsn.to_string(),
+            true,
+            Start::At(safe.commit_lsn),
+        ),
+        // Who begins chooses the place, and nobody has acknowledged what was not received.
+        (safe.to_string(), false, Start::After(received)),
+        (later.to_string(), true, Start::After(received)),
+        (String::new(), true, Start::After(received)),
+    ] {
+        let mut bench = serve(long_stream()).await;
+        let mut asked = request(&received.to_string(), "", 1);
+        asked.name = "cdc".to_owned();
+        asked.goes_on = goes_on;
+        asked.acknowledged = acknowledged;
+        let subscriber = bench.connect(asked.clone()).await;
+        assert_eq!(subscriber.start, Start::After(received));
+        subscriber.bye().await;
+        let again = again(&mut bench).await;
+        assert_eq!(again.start, kept, "{asked:?}");
+    }
+    let mut asked = request("earliest", "", 1);
+    asked.acknowledged = "latest".to_owned();
+    let refused = open(&mut bench.control, asked).await.unwrap_err();
+    assert_eq!(refused.code, FaultCode::BadRequest);
+}
+
+/// A new client of the name, once the one before is gone.
+async fn again(bench: &mut Bench) -> Subscriber {
+    loop {
+        match named(bench, &[9]).await {
+            Ok(subscriber) => return subscriber,
+            Err(fault) => assert_eq!(fault.code, FaultCode::NameInUse),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The client library goes over to the second server, is killed there, and gets again what it had
+/// received and not acknowledged.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_takes_what_is_safe_along_to_another_server() {
+    for acknowledges in [true, false] {
+        let (one, mut other) = (serve(long_stream()).await, serve(long_stream()).await);
+        let addresses = [&one, &other].map(|bench| bench.server.control_address().to_string());
+        let mut options = Options::new(addresses);
+        options.name = Some("cdc".to_owned());
+        options.from = Some(Place::Earliest);
+        options.backoff_max = Duration::from_millis(100);
+        let mut subscription = Subscription::open(options).await.unwrap();
+        let mut safe = subscription.start().unwrap();
+        for number in 0..60 {
+            let position = subscription.next_event().await.unwrap().unwrap().position;
+            if acknowledges && number == 20 {
+                subscription.acknowledge(position).await.unwrap();
+                safe = Start::After(position);
+            }
+        }
+        one.server.stop(Duration::from_secs(5)).await;
+        while subscription.sessions() == 1 {
+            subscription.next_event().await.unwrap().unwrap();
+        }
+        drop(subscription);
+        let again = again(&mut other).await;
+        assert_eq!(again.start, safe, "acknowledges: {acknowledges}");
+    }
 }

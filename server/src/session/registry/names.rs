@@ -12,6 +12,19 @@ use crate::session::limits::FLUSH_INTERVAL;
 use crate::session::subscriptions::{StoreError, Subscription};
 use crate::session::{Grant, acknowledge};
 
+impl Inner {
+    /// A name belongs to the token it was made with.
+    pub(super) fn check_owner(&self, name: &str, grant: &Grant) -> Result<(), Fault> {
+        match self.names.get(name) {
+            Some(known) if !grant.covers(&known.owner) => {
+                let message = format!("the name {name} belongs to another token");
+                Err(Fault::new(FaultCode::Unauthorised, message))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 impl Registry {
     pub(super) fn write(&self, subscription: Subscription) -> Result<(), Fault> {
         let _writing = self.writing.lock();
@@ -85,12 +98,13 @@ impl Registry {
         }
     }
 
-    /// The durable names.
-    pub(crate) fn list(&self) -> Vec<v1::SubscriptionInfo> {
+    /// The durable names that the holder of a token may know of.
+    pub(crate) fn list(&self, grant: &Grant) -> Vec<v1::SubscriptionInfo> {
         let inner = self.inner.lock();
         let mut list: Vec<_> = inner
             .names
             .values()
+            .filter(|known| grant.covers(&known.owner))
             .map(|known| v1::SubscriptionInfo {
                 name: known.name.clone(),
                 position: given(known.position, known.position.timeline.0 != 0),
@@ -101,18 +115,6 @@ impl Registry {
             .collect();
         list.sort_by(|a, b| a.name.cmp(&b.name));
         list
-    }
-
-    /// A name belongs to the token it was made with; a token without bounds may use all.
-    pub(super) fn check_owner(&self, name: &str, grant: &Grant) -> Result<(), Fault> {
-        let inner = self.inner.lock();
-        match inner.names.get(name) {
-            Some(known) if known.owner != grant.token && !grant.rule.is_all() => {
-                let message = format!("the name {name} belongs to another token");
-                Err(Fault::new(FaultCode::Unauthorised, message))
-            }
-            _ => Ok(()),
-        }
     }
 
     /// The durable names, and where each goes on.
@@ -130,8 +132,7 @@ impl Registry {
         let mut inner = self.inner.lock();
         let Inner { names, dirty, .. } = &mut *inner;
         for known in names.values_mut() {
-            if known.released > at && known.position.commit_lsn < at {
-                known.released = at;
+            if known.leave(at) {
                 dirty.insert(known.name.clone());
             }
         }
@@ -141,12 +142,14 @@ impl Registry {
 
     /// Forgets a name and ends the session that holds it. May block.
     pub(crate) fn remove(&self, name: &str, grant: &Grant) -> Result<(), Fault> {
-        self.check_owner(name, grant)?;
         let _writing = self.writing.lock();
-        if !self.inner.lock().names.contains_key(name) {
+        let inner = self.inner.lock();
+        inner.check_owner(name, grant)?;
+        if !inner.names.contains_key(name) {
             let message = format!("there is no subscription {name}");
             return Err(Fault::new(FaultCode::NotFound, message));
         }
+        drop(inner);
         self.store.remove(name).map_err(|error| internal(&error))?;
         let mut inner = self.inner.lock();
         inner.names.remove(name);
