@@ -8,6 +8,8 @@
     reason = "a test may end where it stands, and what it calls here cannot be told apart from it"
 )]
 
+#[path = "../session/authority.rs"]
+mod authority;
 mod bad_input;
 mod ddl_capture;
 mod ddl_objects;
@@ -24,6 +26,7 @@ mod refused;
 mod replica;
 mod restart;
 mod resume;
+mod secure;
 mod serve;
 mod subscribing;
 mod timelines;
