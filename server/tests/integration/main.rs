@@ -26,6 +26,7 @@ mod refused;
 mod replica;
 mod restart;
 mod resume;
+mod room;
 mod secure;
 mod serve;
 mod subscribing;
