@@ -33,3 +33,4 @@ mod subscribing;
 mod timelines;
 mod two_phase;
 mod undecodable;
+mod upstreams;
