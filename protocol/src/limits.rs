@@ -1,7 +1,11 @@
 //! Every bound of this crate, in one place.
 
-/// Types nested in types (an array of rows of ranges ...) that are followed.
-pub const TYPE_NESTING_MAX: usize = 64;
+/// Types nested in types (an array of rows of ranges ...) that are followed; a chain of domains is
+/// one level. What follows them needs about 2 KB of stack a level, of the 2 MB that threads have.
+pub const TYPE_NESTING_MAX: usize = 256;
+/// Types that one type may consist of, each counted as often as it stands there: a row of two rows
+/// of two rows ... doubles with every level.
+pub const TYPE_PARTS_MAX: usize = 65_536;
 /// Relation versions that a renderer keeps compiled before it starts afresh.
 pub const RELATIONS_COMPILED_MAX: usize = 16_384;
 

@@ -164,7 +164,7 @@ pub enum TypeShape {
     Multirange(Arc<TypeDesc>),
     /// A row type.
     Composite(Vec<CompositeField>),
-    /// A domain; the field is the type below it.
+    /// A domain; the field is the type below it and below all domains under it.
     Domain(Arc<TypeDesc>),
 }
 

@@ -234,13 +234,13 @@ impl<'a> Describer<'a, '_> {
         if dropped {
             return Ok((attribute, None));
         }
-        let (data_type, needs_catalog) = self.describe(row.oid("atttypid")?, 0)?;
-        attribute.needs_catalog = needs_catalog;
+        let described = self.describe(row.oid("atttypid")?, 0)?;
+        attribute.needs_catalog = described.needs_catalog;
         attribute.column = Some(columns as u16);
         let column = Column {
             number,
             name: row.name("attname")?,
-            data_type,
+            data_type: described.desc,
             modifier: row.i32("atttypmod")?,
             not_null: attribute.not_null,
             key: keys.contains(&number),

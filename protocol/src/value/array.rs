@@ -175,19 +175,19 @@ pub(crate) fn array_text(
         };
         let start = out.len();
         value.plain(|bytes| element.text(bytes, context, out))?;
-        quote_element(out, start, delimiter);
-        Ok(())
+        quote_element(out, start, delimiter)
     })
 }
 
-fn quote_element(out: &mut Vec<u8>, start: usize, delimiter: u8) {
+fn quote_element(out: &mut Vec<u8>, start: usize, delimiter: u8) -> Result<(), ValueError> {
     let text = out.get(start..).unwrap_or_default();
     let special = |byte: &u8| {
         matches!(*byte, b'"' | b'\\' | b'{' | b'}') || *byte == delimiter || is_space(*byte)
     };
     if text.is_empty() || text.eq_ignore_ascii_case(b"NULL") || text.iter().any(special) {
-        force_quotes(out, start, Escape::Backslash);
+        force_quotes(out, start, Escape::Backslash)?;
     }
+    Ok(())
 }
 
 /// The array as nested JSON arrays.
