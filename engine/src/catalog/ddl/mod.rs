@@ -20,15 +20,20 @@
 //!                             order ─► events
 //! ```
 
+mod comment;
 mod constraint;
+mod data_type;
 mod events;
 mod expression;
 mod index;
+mod linked;
 mod names;
 mod node;
 mod order;
 mod other;
 mod partition;
+mod privileges;
+mod sequence;
 mod state;
 mod statement;
 mod table;
@@ -340,7 +345,7 @@ fn read(view: &View<'_>, key: &Touched) -> Result<Option<State>, CatalogError> {
             Ok(Some(State::Table(Box::new(state))))
         }
         b'S' => {
-            let sequence = other::sequence(view, &class)?;
+            let sequence = sequence::sequence(view, &class)?;
             Ok(sequence.map(|sequence| State::Other(Box::new(sequence))))
         }
         _ => Ok(None),
