@@ -88,3 +88,16 @@ drop table d.other cascade;
 alter schema d rename to e;
 insert into e.plain (a, b) values (9, 'renamed schema');
 drop type e.span cascade;
+-- Tables that name each other, one after the other and in one transaction, with rows between.
+create table d.this (id int primary key, other int);
+create table d.that (id int primary key, other int references d.this);
+alter table d.this add foreign key (other) references d.that deferrable;
+begin; set constraints all deferred; insert into d.this values (1, 1), (2, null); insert into d.that values (1, 2); commit;
+begin; create table d.egg (id int primary key, hen int); create table d.hen (id int primary key, egg int references d.egg on delete set null); alter table d.egg add constraint laid foreign key (hen) references d.hen initially deferred; insert into d.egg values (1, 1); insert into d.hen values (1, 1); commit;
+begin; create table d.one (id int primary key, next int); create table d.two (id int primary key, next int references d.one); create table d.three (id int primary key, next int references d.two); alter table d.one add foreign key (next) references d.three; insert into d.one values (1); insert into d.two values (1, 1); update d.one set next = null; commit;
+begin; create table d.root (id int primary key, up int references d.root, first int); create table d.leaf (id int primary key, root int references d.root); alter table d.root add foreign key (first) references d.leaf; commit;
+insert into d.root values (1, 1); insert into d.leaf values (1, 1); update d.root set first = 1;
+begin; create table d.ping (id int primary key, b int); create table d.pong (id int primary key, a int references d.ping); alter table d.ping add constraint back foreign key (b) references d.pong; commit;
+begin; alter table d.ping drop constraint back; alter table d.ping rename to pling; alter table d.pling add constraint back foreign key (b) references d.pong; insert into d.pling values (1); commit;
+begin; create table d.gone_a (id int primary key, b int); create table d.gone_b (id int primary key, a int references d.gone_a); alter table d.gone_a add foreign key (b) references d.gone_b; commit;
+drop table d.gone_a, d.gone_b;
