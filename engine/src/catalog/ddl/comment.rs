@@ -1,4 +1,4 @@
-//! Comments, by the object that they are on.
+//! What is said of an object and stands beside it: comments and security labels.
 
 use redostream_protocol::ddl::Property;
 use redostream_protocol::schema::Name;
@@ -30,7 +30,38 @@ pub(crate) fn comment(
     Ok(None)
 }
 
-/// The object that a comment is on, named.
+/// The security labels of an object, one for each provider that has one.
+pub(crate) fn labels(
+    view: &View<'_>,
+    touched: &Touched,
+) -> Result<Option<OtherState>, CatalogError> {
+    let mut labels = Vec::new();
+    for row in view.rows(oid::SECURITY_LABEL, "objoid", touched.oid.0)? {
+        if row.oid("classoid")? == touched.class && row.i32("objsubid")? == touched.sub {
+            let text = |column| -> Result<Name, CatalogError> {
+                Ok(Name(row.value(column)?.unwrap_or_default().into_owned()))
+            };
+            labels.push((text("provider")?, text("label")?));
+        }
+    }
+    if labels.is_empty() {
+        return Ok(None);
+    }
+    labels.sort();
+    let labels = labels.into_iter().map(|(provider, label)| {
+        Property::Parts(vec![
+            ("provider".to_owned(), Property::Text(provider)),
+            ("label".to_owned(), Property::Text(label)),
+        ])
+    });
+    let Some(mut state) = subject(view, touched)? else {
+        return Ok(None);
+    };
+    state.set("labels", Property::List(labels.collect()));
+    Ok(Some(state))
+}
+
+/// The object that a comment or label is on, named.
 fn subject(view: &View<'_>, touched: &Touched) -> Result<Option<OtherState>, CatalogError> {
     let mut state = OtherState {
         oid: touched.oid,

@@ -1,5 +1,5 @@
-//! Objects that have no name of their own: casts, transforms, user mappings. They are named by what
-//! they link.
+//! Objects that have no name of their own: casts, transforms, user mappings, default privileges. They
+//! are named by what they link.
 
 use redostream_protocol::Oid;
 use redostream_protocol::ddl::Property;
@@ -8,7 +8,7 @@ use redostream_protocol::schema::Name;
 use super::super::CatalogError;
 use super::super::layout::oid;
 use super::super::view::{Row, View};
-use super::names::type_text;
+use super::names::{role_name, schema_name, type_text};
 use super::state::OtherState;
 
 /// An object by its row in `catalog`.
@@ -43,9 +43,9 @@ pub(crate) fn describe(
             state.set("language", Property::Text(language));
             ("transform", name)
         }
+        oid::DEFAULT_ACL => ("default acl", default_privileges(view, row, &mut state)?),
         _ => {
-            let user = view.row_of(oid::AUTHID, "oid", row.oid("umuser")?)?;
-            let user = user.map(|row| row.name("rolname")).transpose()?;
+            let user = role_name(view, row.oid("umuser")?)?;
             let server = row.oid("umserver")?;
             state.references = vec![server];
             let server = view.row_of(oid::FOREIGN_SERVER, "oid", server)?;
@@ -60,4 +60,37 @@ pub(crate) fn describe(
     object.clone_into(&mut state.object);
     state.name = Name(name);
     Ok(state)
+}
+
+/// What a role gives others on objects that it will make: in one schema, or wherever.
+// pg: catalog/pg_default_acl.h DEFACLOBJ_* [14-18; 18: large objects]
+fn default_privileges(
+    view: &View<'_>,
+    row: &Row<'_>,
+    state: &mut OtherState,
+) -> Result<Vec<u8>, CatalogError> {
+    let role = role_name(view, row.oid("defaclrole")?)?.unwrap_or_default();
+    let objects = match row.byte("defaclobjtype")? {
+        b'r' => "tables",
+        b'S' => "sequences",
+        b'f' => "functions",
+        b'T' => "types",
+        b'n' => "schemas",
+        b'L' => "large objects",
+        _ => "objects",
+    };
+    let mut name = [b"for role ", role.as_bytes()].concat();
+    state.set("role", Property::Text(role));
+    let namespace = row.oid("defaclnamespace")?;
+    if namespace.is_valid() {
+        let schema = schema_name(view, namespace)?;
+        name.extend_from_slice(&[b" in schema ", schema.as_bytes()].concat());
+        state.references.push(namespace);
+        state.set("in_schema", Property::Text(schema));
+    } else {
+        state.set("in_schema", Property::Null);
+    }
+    name.extend_from_slice(&[b" on ", objects.as_bytes()].concat());
+    state.set("objects", Property::Text(Name::from(objects)));
+    Ok(name)
 }

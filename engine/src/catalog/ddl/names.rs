@@ -51,6 +51,12 @@ pub(crate) fn quoted_list<'n>(
     }
 }
 
+/// A role's name; none for one that is not there.
+pub(crate) fn role_name(view: &View<'_>, oid: Oid) -> Result<Option<Name>, CatalogError> {
+    let role = view.row_of(oid::AUTHID, "oid", oid)?;
+    role.map(|row| row.name("rolname")).transpose()
+}
+
 /// The name of a table's column, by its number.
 pub(crate) fn column_name(
     view: &View<'_>,

@@ -10,7 +10,7 @@ use super::comment;
 use super::names::{schema_name, table_name, type_text};
 use super::privileges::Privileges;
 use super::state::OtherState;
-use super::touched::Touched;
+use super::touched::{MEMBER, Touched};
 use super::{data_type, linked};
 
 /// A catalog whose objects are named and no more.
@@ -54,7 +54,7 @@ const fn of_table(
 }
 
 // pg: catalog/pg_*.h [14-18]
-const NAMED: [Named; 22] = [
+const NAMED: [Named; 23] = [
     Named {
         privileges: Some("nspacl"),
         ..named(oid::NAMESPACE, "schema", "nspname", None)
@@ -110,6 +110,7 @@ const NAMED: [Named; 22] = [
         ..named(oid::FOREIGN_SERVER, "server", "srvname", None)
     },
     named(oid::PUBLICATION, "publication", "pubname", None),
+    named(oid::SUBSCRIPTION, "subscription", "subname", None),
     named(oid::EVENT_TRIGGER, "event trigger", "evtname", None),
     named(
         oid::TS_CONFIG,
@@ -155,7 +156,8 @@ pub(crate) fn describe(
     match touched.catalog {
         oid::TYPE => data_type::describe(view, touched.oid),
         oid::DESCRIPTION => comment::comment(view, touched),
-        oid::CAST | oid::TRANSFORM | oid::USER_MAPPING => {
+        oid::SECURITY_LABEL => comment::labels(view, touched),
+        oid::CAST | oid::TRANSFORM | oid::USER_MAPPING | oid::DEFAULT_ACL => {
             let row = view.row_of(touched.catalog, "oid", touched.oid)?;
             row.map(|row| linked::describe(view, touched.catalog, &row))
                 .transpose()
@@ -219,6 +221,13 @@ fn of_row(
         for member in of_whole(view, *part, key, state.oid)? {
             // In whatever order they stand.
             state.rest ^= member.checksum(None);
+        }
+    }
+    if known.catalog == oid::EXTENSION {
+        for member in view.rows(oid::DEPEND, "refobjid", state.oid.0)? {
+            if member.oid("refclassid")? == oid::EXTENSION && member.byte("deptype")? == MEMBER {
+                state.rest ^= member.checksum(None);
+            }
         }
     }
     if known.catalog == oid::PUBLICATION {
