@@ -102,7 +102,12 @@ fn rows_that_no_server_could_print_have_json() {
         ))
         .unwrap();
         let refused = sql("select length(c::text) from t").unwrap_err();
-        assert!(refused.to_string().contains("out of memory"), "{refused}");
+        // In its words out of memory, or of the length of a string buffer.
+        assert!(
+            refused.to_string().contains("1073741823")
+                || refused.to_string().contains("1073741822"),
+            "{refused}"
+        );
         let expected = sql("select to_json(c) from t").unwrap();
         let recording = scenario.finish().unwrap();
         let decode = |format: &str| {

@@ -265,7 +265,7 @@ fn decode_stops_there_or_goes_on_without_it() {
         let before = told(&stopped.printed);
         assert_eq!(
             before.last().unwrap(),
-            "insert good 1",
+            "insert good 2",
             "{major} {before:?}"
         );
         let others = decode(&["public.good"]);
