@@ -11,6 +11,8 @@ pub const RELATIONS_COMPILED_MAX: usize = 16_384;
 
 /// Values of so many bytes may be written piece by piece instead of with their line.
 pub(crate) const LARGE_VALUE_BYTES: usize = 1024 * 1024;
+/// Such values are written in pieces of about so many bytes.
+pub(crate) const PIECE_BYTES: usize = LARGE_VALUE_BYTES / 8;
 /// An event smaller than this has no large value, whatever its compression has done: matches of
 /// both methods are less than three hundred times their bytes.
 pub(crate) const LARGE_EVENT_BYTES: u32 = 2048;

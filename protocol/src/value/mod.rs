@@ -85,7 +85,7 @@ mod text_json;
 mod text_search;
 mod uuid;
 mod vector;
-mod xml;
+pub(crate) mod xml;
 mod zone;
 
 use std::sync::Arc;
@@ -130,6 +130,9 @@ impl TextContext {
         }
     }
 }
+
+/// Takes what was printed of a value out of the buffer, which it leaves empty.
+pub(crate) type Flush<'f> = dyn FnMut(&mut Vec<u8>) + 'f;
 
 /// Appends the text of one value, given without its varlena header.
 pub(crate) type TextFn = fn(&[u8], &TextContext, &mut Vec<u8>) -> Result<(), ValueError>;
