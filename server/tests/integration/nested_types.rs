@@ -86,10 +86,8 @@ fn deeply_nested_types_are_the_servers() {
 /// What has no text, since every level doubles the quotes of the one below, has JSON.
 #[test]
 fn rows_that_no_server_could_print_have_json() {
-    for major in [14, 15, 18] {
-        let Some(server) = Server::for_test(major) else {
-            continue;
-        };
+    // Once: it takes a gigabyte, here as there.
+    if let Some(server) = Server::for_test(15) {
         let options = ClusterOptions::default().with("max_stack_depth", "6MB");
         let scenario = Scenario::start(server, &options).unwrap();
         let create = "create database deep template template0";
