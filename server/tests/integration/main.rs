@@ -19,6 +19,7 @@ mod files;
 mod json_values;
 mod keeping;
 mod live;
+mod nested_types;
 mod operating;
 mod programs;
 mod recorded;
