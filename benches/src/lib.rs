@@ -167,6 +167,7 @@ impl Log {
             chunk_bytes: settings.chunk_bytes,
             end: self.end,
             restart_points: pipeline::RestartRequest::default(),
+            room_wait: pipeline::ROOM_WAIT,
         };
         let counters = Counters::default();
         let stop = StopToken::default();

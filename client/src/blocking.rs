@@ -19,9 +19,11 @@ use redostream_protocol::schema::{Relation, RelationVersion};
 use redostream_protocol::wire::End;
 use redostream_protocol::{Lsn, Position};
 
+use crate::change::Change;
 use crate::error::ClientError;
 use crate::options::Options;
-use crate::subscription::{self, Change, OnNotice, OnTrouble, Totals, Transaction};
+use crate::subscription::{self, OnNotice, OnTrouble, Totals};
+use crate::transaction::{self, Transaction};
 
 /// What [`Subscription::next_unit`] gives.
 pub enum Unit<'s> {
@@ -34,7 +36,7 @@ pub enum Unit<'s> {
 /// A transaction that is read event by event; see [`crate::LargeTransaction`].
 pub struct LargeTransaction<'s> {
     runtime: &'s tokio::runtime::Runtime,
-    inner: subscription::LargeTransaction<'s>,
+    inner: transaction::LargeTransaction<'s>,
 }
 
 impl LargeTransaction<'_> {
@@ -116,8 +118,8 @@ impl Subscription {
     pub fn next_unit(&mut self) -> Result<Option<Unit<'_>>, ClientError> {
         let unit = self.runtime.block_on(self.inner.next_unit())?;
         Ok(unit.map(|unit| match unit {
-            subscription::Unit::Whole(transaction) => Unit::Whole(transaction),
-            subscription::Unit::Large(inner) => Unit::Large(LargeTransaction {
+            transaction::Unit::Whole(transaction) => Unit::Whole(transaction),
+            transaction::Unit::Large(inner) => Unit::Large(LargeTransaction {
                 runtime: &self.runtime,
                 inner,
             }),

@@ -111,6 +111,7 @@ impl Control {
             name: options.name.clone().unwrap_or_default(),
             from: beginning.from.clone(),
             goes_on: beginning.goes_on,
+            acknowledged: beginning.acknowledged.clone(),
             until: options
                 .until
                 .map(|until| until.to_string())

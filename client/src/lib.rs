@@ -73,6 +73,7 @@
 //! ```
 
 pub mod blocking;
+mod change;
 mod connection;
 mod control;
 pub mod ddl;
@@ -82,13 +83,14 @@ mod row;
 mod session;
 mod stripe;
 mod subscription;
+mod transaction;
 
+pub use change::Change;
 pub use control::Control;
 pub use error::ClientError;
 pub use options::{Compression, Options, Tls};
 pub use redostream_protocol as protocol;
 pub use row::{Row, Side, Value};
 pub use session::Delivery;
-pub use subscription::{
-    Change, LargeTransaction, OnNotice, OnTrouble, Subscription, Totals, Transaction, Unit,
-};
+pub use subscription::{OnNotice, OnTrouble, Subscription, Totals};
+pub use transaction::{LargeTransaction, Transaction, Unit};

@@ -63,6 +63,8 @@ pub(crate) struct Beginning {
     pub(crate) after: Option<Position>,
     /// Whether another session of the same subscription was before.
     pub(crate) goes_on: bool,
+    /// What has been acknowledged; empty before the first session.
+    pub(crate) acknowledged: String,
     /// The subscription's own bytes.
     pub(crate) instance: [u8; 16],
 }

@@ -10,12 +10,11 @@ use redostream_protocol::cursor::Cursor;
 use redostream_protocol::event::{Event, EventKind, TransactionHeader};
 use redostream_protocol::schema::{Relation, RelationVersion};
 use redostream_protocol::wire::{End, EndReason, Fault, FaultCode, Notice};
-use redostream_protocol::{Lsn, Position, TimelineId, Xid};
-use serde::de::DeserializeOwned;
+use redostream_protocol::{Lsn, Position, TimelineId};
 
+use crate::change::{Change, position_of};
 use crate::error::ClientError;
 use crate::options::Options;
-use crate::row::{self, Row, Shape};
 use crate::session::{Beginning, Delivery, Session};
 
 /// The first wait between two attempts.
@@ -44,151 +43,22 @@ pub struct Totals {
     pub reconnects: u64,
 }
 
-/// One event with its place.
-#[derive(Clone, Debug)]
-pub struct Change {
-    /// Its position.
-    pub position: Position,
-    /// The transaction it belongs to; none for units without a commit.
-    pub transaction: Option<Arc<TransactionHeader>>,
-    /// Its relation, if it has one.
-    pub relation: Option<Arc<Relation>>,
-    shape: Option<Arc<Shape>>,
-    bytes: Bytes,
-}
-
-impl Change {
-    /// The event.
-    pub fn event(&self) -> Result<Event<'_>, ClientError> {
-        Ok(Event::read(&mut Cursor::new(&self.bytes))?)
-    }
-
-    /// What happened.
-    pub fn kind(&self) -> Result<EventKind, ClientError> {
-        Ok(self.event()?.header.kind)
-    }
-
-    /// The row before and the row after an insert, update or delete; none where the log does not
-    /// hold it, and for every other kind.
-    pub fn rows(&self) -> Result<(Option<Row<'_>>, Option<Row<'_>>), ClientError> {
-        let event = self.event()?;
-        match (&self.shape, event.header.kind) {
-            (Some(shape), EventKind::Insert | EventKind::Update | EventKind::Delete) => {
-                row::rows(&event, shape)
-            }
-            _ => Ok((None, None)),
-        }
-    }
-
-    /// The row after an insert or update, as a struct of yours; see [`Row::deserialize`].
-    pub fn deserialize<T: DeserializeOwned>(&self) -> Result<Option<T>, ClientError> {
-        let (_, new) = self.rows()?;
-        new.map(|row| row.deserialize()).transpose()
-    }
-}
-
-/// One whole transaction, or a unit without a commit.
-#[derive(Clone, Debug)]
-pub struct Transaction {
-    /// What is known of it.
-    pub header: Arc<TransactionHeader>,
-    /// Its changes in order, begin and commit left out.
-    pub events: Vec<Change>,
-    /// Whether its first events were delivered before this subscription began.
-    pub resumed: bool,
-}
-
-impl Transaction {
-    /// The position to acknowledge: that of its commit, or of its event where there is no commit.
-    #[must_use]
-    pub fn position(&self) -> Position {
-        let mut position = Position::commit(self.header.timeline, self.header.commit_lsn);
-        if self.header.xid == Xid::INVALID {
-            position.row = 0;
-        }
-        position
-    }
-}
-
-/// What [`Subscription::next_unit`] gives.
-pub enum Unit<'s> {
-    /// All of it.
-    Whole(Transaction),
-    /// More than is to be held in memory at once.
-    Large(LargeTransaction<'s>),
-}
-
-/// A transaction that is read event by event. If it is dropped before its end, the rest comes next,
-/// as a transaction that is resumed.
-pub struct LargeTransaction<'s> {
-    /// What is known of it.
-    pub header: Arc<TransactionHeader>,
-    /// Whether its first events were delivered before.
-    pub resumed: bool,
-    gathered: VecDeque<Change>,
-    subscription: &'s mut Subscription,
-    over: bool,
-}
-
-impl LargeTransaction<'_> {
-    /// The next change, begin and commit left out; none after the last.
-    pub async fn next(&mut self) -> Result<Option<Change>, ClientError> {
-        if let Some(change) = self.gathered.pop_front() {
-            return Ok(Some(change));
-        }
-        if self.over {
-            return Ok(None);
-        }
-        let change = self.subscription.next_event().await?;
-        let goes_on = match &change {
-            Some(change) => change.kind()? != EventKind::Commit,
-            None => false,
-        };
-        self.over = !goes_on;
-        Ok(change.filter(|_| goes_on))
-    }
-
-    /// Tells the server that everything up to `position` is safe, also inside the transaction.
-    pub async fn acknowledge(&mut self, position: Position) -> Result<(), ClientError> {
-        self.subscription.acknowledge(position).await
-    }
-
-    /// The position of its commit.
-    #[must_use]
-    pub fn position(&self) -> Position {
-        Position::commit(self.header.timeline, self.header.commit_lsn)
-    }
-}
-
-impl Drop for LargeTransaction<'_> {
-    fn drop(&mut self) {
-        // What was gathered and not taken is not lost.
-        while let Some(change) = self.gathered.pop_back() {
-            self.subscription.queue.push_front(change);
-        }
-    }
-}
-
-/// What gathering a transaction comes to.
-enum Gathered {
-    Nothing,
-    Whole(Transaction),
-    Large(Transaction),
-}
-
 /// A running subscription.
 pub struct Subscription {
-    options: Options,
+    pub(crate) options: Options,
     session: Option<Session>,
     instance: [u8; 16],
     /// Where to begin when nothing has been received yet.
     from: String,
     last: Option<Position>,
+    /// Everything before this is safe, as far as anybody has said so.
+    safe: Option<Start>,
     released: Lsn,
     received: Lsn,
     ended: Option<End>,
     totals: Totals,
-    queue: VecDeque<Change>,
+    /// Split off blocks and not asked for yet.
+    pub(crate) queue: VecDeque<Change>,
     open: Option<Arc<TransactionHeader>>,
     attempts: u32,
     sessions: u64,
@@ -226,6 +96,7 @@ impl Subscription {
             instance: instance(),
             from,
             last: None,
+            safe: None,
             released: Lsn::INVALID,
             received: Lsn::INVALID,
             ended: None,
@@ -430,72 +301,6 @@ impl Subscription {
         Ok(())
     }
 
-    /// The next transaction: whole if it fits the bound (`transaction_bytes_max`), else to be read
-    /// event by event; none once everything asked for has arrived.
-    pub async fn next_unit(&mut self) -> Result<Option<Unit<'_>>, ClientError> {
-        match self.gather().await? {
-            Gathered::Nothing => Ok(None),
-            Gathered::Whole(transaction) => Ok(Some(Unit::Whole(transaction))),
-            Gathered::Large(begun) => Ok(Some(Unit::Large(LargeTransaction {
-                header: begun.header,
-                resumed: begun.resumed,
-                gathered: begun.events.into(),
-                subscription: self,
-                over: false,
-            }))),
-        }
-    }
-
-    /// The next whole transaction, gathered in memory up to a bound; none once everything asked
-    /// for has arrived. Units without a commit come as transactions with one event. One beyond the
-    /// bound is an error; [`Subscription::next_unit`] streams it.
-    pub async fn next_transaction(&mut self) -> Result<Option<Transaction>, ClientError> {
-        match self.gather().await? {
-            Gathered::Nothing => Ok(None),
-            Gathered::Whole(transaction) => Ok(Some(transaction)),
-            Gathered::Large(begun) => Err(ClientError::TransactionTooLarge {
-                xid: begun.header.xid.0,
-                bytes_max: self.options.transaction_bytes_max,
-            }),
-        }
-    }
-
-    /// Gathers a transaction until it is whole or too large.
-    async fn gather(&mut self) -> Result<Gathered, ClientError> {
-        let mut gathered: Option<Transaction> = None;
-        let mut bytes = 0;
-        while let Some(change) = self.next_event().await? {
-            let kind = change.kind()?;
-            let Some(header) = change.transaction.clone() else {
-                return Ok(Gathered::Whole(Transaction {
-                    header: Arc::new(standalone_header(&change)),
-                    events: vec![change],
-                    resumed: false,
-                }));
-            };
-            let transaction = gathered.get_or_insert_with(|| Transaction {
-                header,
-                events: Vec::new(),
-                resumed: kind != EventKind::Begin,
-            });
-            match kind {
-                EventKind::Begin => {}
-                EventKind::Commit => {
-                    return Ok(gathered.map_or(Gathered::Nothing, Gathered::Whole));
-                }
-                _ => {
-                    bytes += change.bytes.len();
-                    transaction.events.push(change);
-                    if bytes > self.options.transaction_bytes_max {
-                        return Ok(gathered.map_or(Gathered::Nothing, Gathered::Large));
-                    }
-                }
-            }
-        }
-        // The stream was asked to end inside it.
-        Ok(gathered.map_or(Gathered::Nothing, Gathered::Whole))
-    }
-
     /// Tells the server that everything up to `position` is safe; a named subscription begins
     /// after it next time.
     pub async fn acknowledge(&mut self, position: Position) -> Result<(), ClientError> {
@@ -505,18 +310,26 @@ impl Subscription {
         } else {
             Lsn::INVALID
         };
+        self.tell_safe(position, released).await;
+        Ok(())
+    }
+
+    /// Remembers what is safe, for the server that may follow this one, and tells this one.
+    async fn tell_safe(&mut self, position: Position, released: Lsn) {
+        if let Some(said) = Start::resume(position, released)
+            && self.safe.is_none_or(|safe| safe.covers(&said))
+        {
+            self.safe = Some(said);
+        }
         if let Some(session) = &self.session {
             session.acknowledge(position, released).await;
         }
-        Ok(())
     }
 
     /// Tells the server that everything received so far is safe.
     pub async fn acknowledge_received(&mut self) {
         let position = self.last.unwrap_or_default();
-        if let Some(session) = &self.session {
-            session.acknowledge(position, self.released).await;
-        }
+        self.tell_safe(position, self.released).await;
     }
 
     /// Sessions opened so far. Each numbers its relations anew, and its first block may begin
@@ -571,6 +384,7 @@ impl Subscription {
                 from: self.resume(),
                 after: self.last,
                 goes_on: self.sessions > 0,
+                acknowledged: self.safe.map(|safe| safe.to_string()).unwrap_or_default(),
                 instance: self.instance,
             };
             let server = self.options.servers[self.server].clone();
@@ -583,6 +397,8 @@ impl Subscription {
                     {
                         self.from = start.to_string();
                     }
+                    // Nothing that comes from there on is safe yet.
+                    self.safe = self.safe.or(session.start);
                     self.options.system_identifier = Some(session.system_identifier);
                     self.session = Some(session);
                     self.sessions += 1;
@@ -603,55 +419,12 @@ impl Subscription {
     }
 }
 
-/// The position of an event within its transaction.
-fn position_of(
-    event: &Event<'_>,
-    timeline: TimelineId,
-    open: Option<&TransactionHeader>,
-) -> Position {
-    let header = &event.header;
-    match (header.kind, open) {
-        (EventKind::Begin, Some(open)) => Position::begin(timeline, open.commit_lsn),
-        (EventKind::Commit, Some(open)) => Position::commit(timeline, open.commit_lsn),
-        (_, Some(open)) => Position {
-            timeline,
-            commit_lsn: open.commit_lsn,
-            record_lsn: header.record_lsn,
-            row: header.row,
-        },
-        (_, None) => Position {
-            timeline,
-            commit_lsn: header.record_lsn,
-            record_lsn: header.record_lsn,
-            row: header.row,
-        },
-    }
-}
-
 fn postcard_header(payload: &[u8]) -> Result<TransactionHeader, ClientError> {
     postcard::from_bytes(payload).map_err(|_| {
         ClientError::Wire(redostream_protocol::wire::WireError::Structure(
             "a transaction header",
         ))
     })
-}
-
-/// A unit without a commit stands at its own record.
-fn standalone_header(change: &Change) -> TransactionHeader {
-    TransactionHeader {
-        timeline: change.position.timeline,
-        commit_lsn: change.position.commit_lsn,
-        end_lsn: change.position.commit_lsn,
-        xid: Xid::INVALID,
-        database: change
-            .event()
-            .ok()
-            .and_then(|event| event.database())
-            .unwrap_or(redostream_protocol::Oid::INVALID),
-        commit_time_us: 0,
-        origin: None,
-        gid: None,
-    }
 }
 
 /// Bytes that no other subscription is likely to have.

@@ -102,13 +102,13 @@ impl EngineError {
     /// Whether the log itself is damaged or cannot be decoded (as opposed to not being there).
     #[must_use]
     pub const fn is_log_fault(&self) -> bool {
-        matches!(
-            self,
+        match self {
             EngineError::Damaged { .. }
-                | EngineError::Gate(_)
-                | EngineError::Decode(_)
-                | EngineError::Undecodable { .. }
-                | EngineError::Assembly(_)
-        )
+            | EngineError::Gate(_)
+            | EngineError::Decode(_)
+            | EngineError::Undecodable { .. } => true,
+            EngineError::Assembly(error) => error.is_log_fault(),
+            _ => false,
+        }
     }
 }

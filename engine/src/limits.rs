@@ -94,8 +94,9 @@ pub const CATALOG_OID_END: u32 = 12000;
 pub const CATALOG_BLOCKS_MAX: u32 = 8 * 1024 * 1024;
 /// How deep a stored expression may be nested.
 pub const NODE_DEPTH_MAX: usize = 200;
-/// How deep types may be nested (domain over array of composite ...).
-pub const TYPE_DEPTH_MAX: usize = 64;
+/// Domains over domains that are followed; they cost no stack, and a damaged catalog may run in
+/// circles.
+pub const DOMAIN_CHAIN_MAX: usize = 65_536;
 
 const _: () = assert!(REDO_PIECE_BYTES * 4 <= REDO_BUFFER_BYTES_MIN);
 /// Memory for arenas is mapped in regions of this size: some huge pages.

@@ -54,9 +54,10 @@ const IDLE: Duration = Duration::from_millis(50);
 /// How long the end of the log may be followed by a page of its right place before that is damage
 /// rather than a write that is still under way.
 const TORN_GRACE: Duration = Duration::from_secs(5);
-/// How long the pipeline waits for room when rows of open transactions cannot be spilled, and how
-/// often it tries.
-const ROOM_WAIT: Duration = Duration::from_secs(60);
+/// How long to wait for room, unless set otherwise, when rows of open transactions cannot be
+/// spilled.
+pub const ROOM_WAIT: Duration = Duration::from_secs(60);
+/// How often there is a try meanwhile.
 const ROOM_STEP: Duration = Duration::from_millis(500);
 
 /// How often what lies behind the end of the log is looked at.
@@ -76,6 +77,8 @@ pub struct PipelineOptions {
     pub end: Lsn,
     /// How restart points are asked for.
     pub restart_points: RestartRequest,
+    /// How long to wait for room when rows of open transactions cannot be spilled.
+    pub room_wait: Duration,
 }
 
 /// Asks a pipeline for a restart point: it is taken before the next chunk, once C is reached.
@@ -211,6 +214,7 @@ pub fn run(
         window: (CHUNKS_PER_DECODER * workers) as u64,
         end: options.end,
         restart_points: &options.restart_points,
+        room_wait: options.room_wait,
         counters,
         stop,
         pool: BufferPool::new(POOLED_BUFFERS_MAX),
@@ -264,6 +268,7 @@ struct Shared<'a> {
     window: u64,
     end: Lsn,
     restart_points: &'a RestartRequest,
+    room_wait: Duration,
     counters: &'a Counters,
     stop: &'a StopToken,
     pool: BufferPool,

@@ -144,6 +144,8 @@ pub mod flags {
     pub const HAS_EXTERNAL: u8 = 0x08;
     /// Truncate: with CASCADE.
     pub const CASCADE: u8 = 0x10;
+    /// Speculative insert: the row cannot be decoded, and the payload says why. Engine only.
+    pub const UNDECODABLE: u8 = 0x10;
     /// Truncate: with RESTART IDENTITY.
     pub const RESTART_IDENTITY: u8 = 0x20;
     /// Message, sequence: part of a transaction.

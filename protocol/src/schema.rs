@@ -164,7 +164,7 @@ pub enum TypeShape {
     Multirange(Arc<TypeDesc>),
     /// A row type.
     Composite(Vec<CompositeField>),
-    /// A domain; the field is the type below it.
+    /// A domain; the field is the type below it and below all domains under it.
     Domain(Arc<TypeDesc>),
 }
 
@@ -237,6 +237,7 @@ impl TypeDesc {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::value::{Known, TextContext, TypeRenderer};
 
     fn nested(depth: usize) -> TypeDesc {
         let mut shape = TypeShape::Enum(Vec::new());
@@ -256,6 +257,50 @@ mod tests {
             align: b'i',
             shape: TypeShape::Enum(Vec::new()),
         }
+    }
+
+    /// Everything that follows a type to its end has room on half of a thread's usual stack.
+    #[test]
+    fn the_deepest_type_needs_little_stack() {
+        let on_thread = || {
+            let mut deepest = plain();
+            for _ in 1..TYPE_NESTING_MAX {
+                let field = CompositeField {
+                    name: Name::from("v"),
+                    data_type: Some(Arc::new(deepest)),
+                    length: -1,
+                    align: b'd',
+                };
+                deepest = TypeDesc {
+                    shape: TypeShape::Composite(vec![field]),
+                    ..plain()
+                };
+            }
+            let bytes = postcard::to_stdvec(&deepest).expect("it encodes");
+            assert_eq!(
+                postcard::from_bytes::<TypeDesc>(&bytes),
+                Ok(deepest.clone())
+            );
+            // A row, its only field null, in as many rows as there are levels.
+            let mut value = vec![0; 14];
+            value.extend([1, 0, 1, 0, 24, 0]);
+            for _ in 2..TYPE_NESTING_MAX {
+                let mut outer = vec![0; 14];
+                outer.extend([1, 0, 0, 0, 24, 0]);
+                outer.extend((((value.len() + 4) << 2) as u32).to_le_bytes());
+                outer.extend(value);
+                value = outer;
+            }
+            let renderer = TypeRenderer::new(&deepest).clone();
+            let (mut scratch, mut out) = (Vec::new(), Vec::new());
+            let context = TextContext::new(15, 6);
+            let json = renderer.json(&value, &context, &mut scratch, &mut out);
+            assert_eq!(json, Ok(Known::Yes));
+            let inner = "{\"v\":".repeat(TYPE_NESTING_MAX - 1);
+            assert!(out.starts_with(inner.as_bytes()) && out[inner.len()..].starts_with(b"null}"));
+        };
+        let thread = std::thread::Builder::new().stack_size(1024 * 1024);
+        thread.spawn(on_thread).unwrap().join().unwrap();
     }
 
     #[test]

@@ -256,6 +256,9 @@ pub(crate) struct ServeArguments {
     /// Most bytes of those files.
     #[arg(long, value_name = "SIZE", value_parser = size::parse, default_value = "64GiB")]
     pub(crate) spill_max: u64,
+    /// Milliseconds to wait for room for those files and the state, before giving up.
+    #[arg(long, value_name = "N", default_value_t = 60_000, hide = true)]
+    pub(crate) room_wait_ms: u64,
     /// Milliseconds of silence after which a client counts as gone.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub(crate) peer_timeout_ms: u64,

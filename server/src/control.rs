@@ -198,8 +198,9 @@ impl Control for ControlService {
         &self,
         request: Request<v1::StatusRequest>,
     ) -> Result<Response<v1::StatusReply>, Status> {
-        self.grant(&request)?;
-        let reply = self.blocking(|registry| Ok(status_reply(&registry))).await;
+        let grant = self.grant(&request)?;
+        let reply = self.blocking(move |registry| Ok(status_reply(&registry, &grant)));
+        let reply = reply.await;
         reply.map(Response::new)
     }
 
@@ -239,8 +240,8 @@ impl Control for ControlService {
         &self,
         request: Request<v1::ListSubscriptionsRequest>,
     ) -> Result<Response<v1::ListSubscriptionsReply>, Status> {
-        self.grant(&request)?;
-        let subscriptions = self.registry.list();
+        let grant = self.grant(&request)?;
+        let subscriptions = self.registry.list(&grant);
         Ok(Response::new(v1::ListSubscriptionsReply { subscriptions }))
     }
 
@@ -289,7 +290,7 @@ fn probe(registry: &Registry, request: &v1::ProbeRequest) -> Result<v1::ProbeRep
     })
 }
 
-fn status_reply(registry: &Registry) -> v1::StatusReply {
+fn status_reply(registry: &Registry, grant: &Grant) -> v1::StatusReply {
     let provider = &registry.provider;
     let status = provider.status();
     let stages = status.stages.into_iter();
@@ -311,7 +312,7 @@ fn status_reply(registry: &Registry) -> v1::StatusReply {
                 waiting_seconds,
             })
             .collect(),
-        subscribers: registry.subscribers(),
+        subscribers: registry.subscribers(grant),
         server_version: env!("CARGO_PKG_VERSION").to_owned(),
         open_transactions: status.open_transactions,
         open_transaction_bytes: status.open_transaction_bytes,

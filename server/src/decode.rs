@@ -58,6 +58,7 @@ pub(crate) fn run(arguments: &DecodeArguments) -> Result<(), Failure> {
         chunk_bytes: usize::try_from(arguments.chunk).unwrap_or(usize::MAX),
         end: arguments.end.unwrap_or(Lsn::MAX),
         restart_points: pipeline::RestartRequest::default(),
+        room_wait: pipeline::ROOM_WAIT,
     };
     let since = Instant::now();
     let (result, gate) = pipeline::run(

@@ -150,6 +150,7 @@ fn prepare(
         decoders: arguments.decoders,
         memory_bytes: 256 << 20,
         spill_bytes: 1 << 30,
+        room_wait: redostream_engine::pipeline::ROOM_WAIT,
         feed_bytes: 256 << 20,
         restart_point_bytes: RESTART_POINT_BYTES,
         upstream,

@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
 use crate::live::Live;
-use crate::session::{OnUndecodable, Registry};
+use crate::session::{Grant, OnUndecodable, Registry};
 
 /// Bytes of a request's head that are read.
 const REQUEST_BYTES_MAX: usize = 8 * 1024;
@@ -237,7 +237,7 @@ fn stages(page: &mut Page, live: &Live) {
 }
 
 fn subscribers(page: &mut Page, registry: &Registry) {
-    let subscribers = registry.subscribers();
+    let subscribers = registry.subscribers(&Grant::default());
     let named = |name: &str, peer: &str| match name {
         "" => peer.to_owned(),
         name => name.to_owned(),

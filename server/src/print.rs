@@ -13,7 +13,8 @@ use redostream_protocol::cursor::Cursor;
 use redostream_protocol::ddl::{DdlEvent, ObjectShape};
 use redostream_protocol::event::{Event, EventKind, TransactionHeader, flags};
 use redostream_protocol::render::{
-    Json, JsonOptions, Relations, SessionSettings, TestDecoding, TestDecodingOptions, write_around,
+    Json, JsonOptions, Relations, RenderError, SessionSettings, TestDecoding, TestDecodingOptions,
+    write_around,
 };
 use redostream_protocol::schema::{Database, Name, Relation, RelationVersion};
 use redostream_protocol::value::ClientEncoding;
@@ -204,7 +205,7 @@ impl<W: Write> Printer<W> {
                     }
                     large = renderer
                         .event_around(&event, &self.known, &mut self.buffer)
-                        .map_err(output)?;
+                        .map_err(not_rendered)?;
                     for undecoded in renderer.take_undecoded() {
                         let name = undecoded.data_type.to_string();
                         if self.warned.insert(name.clone()) {
@@ -218,7 +219,7 @@ impl<W: Write> Printer<W> {
                     }
                     large = renderer
                         .event_around(&event, &self.known, &mut self.buffer)
-                        .map_err(output)?;
+                        .map_err(not_rendered)?;
                 }
                 Renderer::None => {}
             }
@@ -276,6 +277,23 @@ fn standalone_header(event: &Event<'_>, block: &Block) -> TransactionHeader {
         commit_time_us: 0,
         origin: None,
         gid: None,
+    }
+}
+
+/// A value without a text concerns its table, as a row that cannot be decoded does.
+fn not_rendered(error: RenderError) -> EngineError {
+    match error {
+        RenderError::Value {
+            table,
+            column,
+            lsn,
+            source,
+        } => EngineError::Undecodable {
+            lsn,
+            table,
+            reason: format!("column {column}: {source}"),
+        },
+        error => output(error),
     }
 }
 

@@ -117,6 +117,7 @@ pub(crate) async fn start(arguments: &ServeArguments) -> Result<Started, Failure
         decoders: arguments.decoders,
         memory_bytes: usize::try_from(arguments.memory).unwrap_or(usize::MAX),
         spill_bytes: arguments.spill_max,
+        room_wait: Duration::from_millis(arguments.room_wait_ms),
         feed_bytes: arguments.feed,
         restart_point_bytes: arguments.restart_point_wal,
         upstream,

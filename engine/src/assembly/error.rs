@@ -161,4 +161,17 @@ impl AssemblyError {
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Spill { source, .. } if source.is_no_space())
     }
+
+    /// Whether the log is at fault, and not the disk that spilled rows are on, or this program.
+    #[must_use]
+    pub const fn is_log_fault(&self) -> bool {
+        matches!(
+            self,
+            Self::ToastGap { .. }
+                | Self::ToastSize { .. }
+                | Self::ToastPointer { .. }
+                | Self::EventTooLarge { .. }
+                | Self::ConfirmWithoutInsert { .. }
+        )
+    }
 }

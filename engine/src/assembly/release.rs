@@ -288,7 +288,17 @@ impl Release {
             EventKind::SpeculativeInsert => {
                 // Its chunks come before it. One that is pending has failed and is dropped.
                 let mut complete = Vec::new();
-                self.rebuild(piece, event, EventKind::Insert, true, store, &mut complete)?;
+                if event.header.flags & flags::UNDECODABLE == 0 {
+                    self.rebuild(piece, event, EventKind::Insert, true, store, &mut complete)?;
+                } else {
+                    let header = EventHeader {
+                        kind: EventKind::Undecodable,
+                        flags: 0,
+                        ..event.header
+                    };
+                    complete.extend_from_slice(&header.to_bytes());
+                    complete.extend_from_slice(event.payload);
+                }
                 self.speculative = Some(complete);
                 Ok(())
             }

@@ -6,19 +6,19 @@
 
 use std::sync::Arc;
 
-use redostream_protocol::schema::{Database, TypeDesc};
+use redostream_protocol::schema::Database;
 use redostream_protocol::{DatabaseOid, Oid, RelFileNode, Xid};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::relation::Target;
+use super::type_desc::Described;
 use super::writer::{Object, ObjectKind, Writer};
 use crate::limits::CATALOG_OID_END;
 
 /// A type with what its description depends on.
 #[derive(Clone, Debug)]
 pub(crate) struct DescribedType {
-    pub(crate) desc: Arc<TypeDesc>,
-    pub(crate) needs_catalog: bool,
+    pub(crate) described: Described,
     pub(crate) depends_on: Arc<[Object]>,
 }
 

@@ -125,7 +125,8 @@ pub enum CatalogError {
         /// Bytes of the value.
         bytes: usize,
     },
-    /// A type refers to itself, or deeper than any server allows.
+    /// A type is nested more deeply, or has more parts, than is followed (`TYPE_NESTING_MAX`,
+    /// `TYPE_PARTS_MAX` of the protocol's limits); or it refers to itself.
     #[error("type {oid} of database {database} is nested too deeply")]
     TooDeep {
         /// The type.

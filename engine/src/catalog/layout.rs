@@ -61,6 +61,10 @@ pub(crate) mod oid {
     pub(crate) const CAST: Oid = Oid(2605);
     pub(crate) const TRANSFORM: Oid = Oid(3576);
     pub(crate) const USER_MAPPING: Oid = Oid(1418);
+    pub(crate) const DEFAULT_ACL: Oid = Oid(826);
+    pub(crate) const SECURITY_LABEL: Oid = Oid(3596);
+    /// Shared by all databases; each row is of one.
+    pub(crate) const SUBSCRIPTION: Oid = Oid(6100);
 }
 
 /// Tablespace of the shared catalogs, `pg_global`.

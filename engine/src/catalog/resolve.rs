@@ -106,17 +106,7 @@ impl<'a> Describer<'a, '_> {
         class: &Row<'_>,
         registry: &RelationRegistry,
     ) -> Result<Arc<Relation>, CatalogError> {
-        let relation = Relation {
-            version: RelationVersion(0),
-            database: self.database()?,
-            oid,
-            schema: self.schema(class.oid("relnamespace")?)?,
-            name: class.name("relname")?,
-            kind: class.byte("relkind")?,
-            replica_identity: class.byte("relreplident")?,
-            columns: Vec::new(),
-            structure: None,
-        };
+        let relation = self.relation(oid, class, Vec::new(), None)?;
         let layout = Layout {
             relation: Arc::new(relation.clone()),
             attributes: Vec::new(),
@@ -128,14 +118,34 @@ impl<'a> Describer<'a, '_> {
         Ok(Arc::clone(&registered.relation))
     }
 
+    /// A relation that has no number yet.
+    fn relation(
+        &mut self,
+        oid: Oid,
+        class: &Row<'_>,
+        columns: Vec<Column>,
+        structure: Option<Arc<TableShape>>,
+    ) -> Result<Relation, CatalogError> {
+        Ok(Relation {
+            version: RelationVersion(0),
+            database: self.database()?,
+            oid,
+            schema: self.schema(class.oid("relnamespace")?)?,
+            name: class.name("relname")?,
+            kind: class.byte("relkind")?,
+            replica_identity: class.byte("relreplident")?,
+            columns,
+            structure,
+        })
+    }
+
     fn layout(
         &mut self,
         oid: Oid,
         class: &Row<'_>,
         registry: &RelationRegistry,
     ) -> Result<Arc<Layout>, CatalogError> {
-        let replica_identity = class.byte("relreplident")?;
-        let keys = self.key_columns(oid, replica_identity)?;
+        let keys = self.key_columns(oid, class.byte("relreplident")?)?;
         let mut attributes = Vec::new();
         let mut columns = Vec::new();
         let mut needs_catalog = false;
@@ -147,17 +157,7 @@ impl<'a> Describer<'a, '_> {
         }
         let fixed = place(&mut attributes);
         let structure = self.structure(class)?;
-        let relation = Relation {
-            version: RelationVersion(0),
-            database: self.database()?,
-            oid,
-            schema: self.schema(class.oid("relnamespace")?)?,
-            name: class.name("relname")?,
-            kind: class.byte("relkind")?,
-            replica_identity,
-            columns,
-            structure,
-        };
+        let relation = self.relation(oid, class, columns, structure)?;
         let layout = Layout {
             relation: Arc::new(relation.clone()),
             attributes,
@@ -234,13 +234,13 @@ impl<'a> Describer<'a, '_> {
         if dropped {
             return Ok((attribute, None));
         }
-        let (data_type, needs_catalog) = self.describe(row.oid("atttypid")?, 0)?;
-        attribute.needs_catalog = needs_catalog;
+        let described = self.describe(row.oid("atttypid")?, 0)?;
+        attribute.needs_catalog = described.needs_catalog;
         attribute.column = Some(columns as u16);
         let column = Column {
             number,
             name: row.name("attname")?,
-            data_type,
+            data_type: described.desc,
             modifier: row.i32("atttypmod")?,
             not_null: attribute.not_null,
             key: keys.contains(&number),

@@ -170,6 +170,14 @@ pub(crate) struct LoggedHeader {
     pub(crate) hoff: u8,
 }
 
+/// A byte within the tuple's data, as [`fixed_u32`].
+pub(crate) fn fixed_u8(tuple: &[u8], at: usize) -> Option<u8> {
+    if hoff(tuple) < TUPLE_HEADER_BYTES {
+        return None;
+    }
+    tuple.get(hoff(tuple).checked_add(at)?).copied()
+}
+
 /// A fixed-width u32 within the tuple's data; `None` if the tuple is shorter.
 ///
 /// Right only for attributes that no null or variable-length attribute can stand before.

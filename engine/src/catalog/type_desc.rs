@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use redostream_protocol::limits::{TYPE_NESTING_MAX, TYPE_PARTS_MAX};
 use redostream_protocol::render::identifier::push_identifier;
 use redostream_protocol::schema::{
     CompositeField, EnumLabel, Name, OutputFunction, TypeDesc, TypeShape,
@@ -13,7 +14,7 @@ use super::cache::{Cache, DescribedType};
 use super::layout::oid;
 use super::view::{Row, View};
 use super::writer::{Object, ObjectKind};
-use crate::limits::{CATALOG_OID_END, TYPE_DEPTH_MAX};
+use crate::limits::{CATALOG_OID_END, DOMAIN_CHAIN_MAX};
 
 /// `array_subscript_handler`: what makes a type with elements a true array.
 // pg: catalog/pg_type.h IsTrueArrayType [14-18]
@@ -63,6 +64,47 @@ pub(crate) const NEEDS_CATALOG: [&str; 12] = [
     "aclitemout",
 ];
 
+/// A type's description, and what is to be known of it as a part of others.
+#[derive(Clone, Debug)]
+pub(crate) struct Described {
+    pub(crate) desc: Arc<TypeDesc>,
+    /// Whether its text needs the catalog.
+    pub(crate) needs_catalog: bool,
+    /// How deep it is nested; 1 for a type that has no other in it.
+    levels: usize,
+    /// How many descriptions it consists of.
+    parts: usize,
+}
+
+/// What a type is made of, and what of that is known.
+struct Made {
+    shape: TypeShape,
+    needs_catalog: bool,
+    levels: usize,
+    parts: usize,
+}
+
+impl Made {
+    /// Of nothing else.
+    const fn plain(shape: TypeShape, needs_catalog: bool) -> Self {
+        Made {
+            shape,
+            needs_catalog,
+            levels: 1,
+            parts: 1,
+        }
+    }
+
+    fn of(inner: Described, shape: impl FnOnce(Arc<TypeDesc>) -> TypeShape) -> Self {
+        Made {
+            needs_catalog: inner.needs_catalog,
+            levels: inner.levels + 1,
+            parts: inner.parts + 1,
+            shape: shape(inner.desc),
+        }
+    }
+}
+
 /// Describes types in one view, noting what the descriptions depend on.
 pub(crate) struct Describer<'a, 'c> {
     pub(crate) view: View<'a>,
@@ -97,17 +139,10 @@ impl Describer<'_, '_> {
         self.view.schema_name(oid)
     }
 
-    /// A type, and whether its text needs the catalog.
-    pub(crate) fn describe(
-        &mut self,
-        oid: Oid,
-        depth: usize,
-    ) -> Result<(Arc<TypeDesc>, bool), CatalogError> {
-        if depth > TYPE_DEPTH_MAX {
-            return Err(CatalogError::TooDeep {
-                oid,
-                database: self.view.database,
-            });
+    /// A type that stands `depth` levels inside another.
+    pub(crate) fn describe(&mut self, oid: Oid, depth: usize) -> Result<Described, CatalogError> {
+        if depth >= TYPE_NESTING_MAX {
+            return Err(self.too_deep(oid));
         }
         let writer = self
             .view
@@ -123,39 +158,56 @@ impl Describer<'_, '_> {
                     self.depends_on.push(*object);
                 }
             }
-            return Ok((known.desc, known.needs_catalog));
+            return Ok(known.described);
         }
         let outer = std::mem::take(&mut self.depends_on);
         let built = self.build(oid, depth);
         let own = std::mem::replace(&mut self.depends_on, outer);
-        let (desc, needs_catalog) = built?;
+        let described = built?;
         for object in &own {
             if !self.depends_on.contains(object) {
                 self.depends_on.push(*object);
             }
         }
         if self.view.viewer.is_none() {
-            let described = DescribedType {
-                desc: Arc::clone(&desc),
-                needs_catalog,
+            let kept = DescribedType {
+                described: described.clone(),
                 depends_on: own.into(),
             };
-            self.cache.put_type(self.view.database, oid, described);
+            self.cache.put_type(self.view.database, oid, kept);
         }
-        Ok((desc, needs_catalog))
+        Ok(described)
     }
 
-    fn build(&mut self, oid: Oid, depth: usize) -> Result<(Arc<TypeDesc>, bool), CatalogError> {
+    const fn too_deep(&self, oid: Oid) -> CatalogError {
+        CatalogError::TooDeep {
+            oid,
+            database: self.view.database,
+        }
+    }
+
+    fn build(&mut self, oid: Oid, depth: usize) -> Result<Described, CatalogError> {
         self.depend(ObjectKind::Type, oid);
         let Some(row) = self.view.row_of(oid::TYPE, "oid", oid)? else {
-            return Ok((Arc::new(gone(oid)), false));
+            let desc = Arc::new(gone(oid));
+            return Ok(Described {
+                desc,
+                needs_catalog: false,
+                levels: 1,
+                parts: 1,
+            });
         };
         let namespace = row.oid("typnamespace")?;
         let schema = self.schema(namespace)?;
         let name = row.name("typname")?;
         let element = row.oid("typelem")?;
         let is_array = element.is_valid() && row.oid("typsubscript")? == ARRAY_SUBSCRIPT_HANDLER;
-        let (shape, needs_catalog) = self.shape(oid, &row, element, is_array, depth)?;
+        let made = self.shape(oid, &row, element, is_array, depth)?;
+        // Parts that were known already have not been counted by `depth`.
+        if made.levels > TYPE_NESTING_MAX || made.parts > TYPE_PARTS_MAX {
+            return Err(self.too_deep(oid));
+        }
+        let shape = made.shape;
         let major = self.view.store.format.major;
         let formatted = match &shape {
             TypeShape::Array { element, .. } if row.byte("typstorage")? != b'p' => {
@@ -174,7 +226,12 @@ impl Describer<'_, '_> {
             align: row.byte("typalign")?,
             shape,
         };
-        Ok((Arc::new(desc), needs_catalog))
+        Ok(Described {
+            desc: Arc::new(desc),
+            needs_catalog: made.needs_catalog,
+            levels: made.levels,
+            parts: made.parts,
+        })
     }
 
     fn shape(
@@ -184,42 +241,53 @@ impl Describer<'_, '_> {
         element: Oid,
         is_array: bool,
         depth: usize,
-    ) -> Result<(TypeShape, bool), CatalogError> {
+    ) -> Result<Made, CatalogError> {
         let below = depth + 1;
         Ok(match row.byte("typtype")? {
-            b'c' => self.composite(row.oid("typrelid")?, below)?,
+            b'c' => self.composite(oid, row.oid("typrelid")?, below)?,
             b'd' => {
-                let (base, needs) = self.describe(row.oid("typbasetype")?, below)?;
-                (TypeShape::Domain(base), needs)
+                let base = self.below_domains(row.oid("typbasetype")?)?;
+                Made::of(self.describe(base, below)?, TypeShape::Domain)
             }
-            b'e' => (TypeShape::Enum(self.labels(oid)?), false),
+            b'e' => Made::plain(TypeShape::Enum(self.labels(oid)?), false),
             b'r' => {
                 let subtype = self.range_column("rngtypid", oid, "rngsubtype")?;
-                let (subtype, needs) = self.describe(subtype, below)?;
-                (TypeShape::Range(subtype), needs)
+                Made::of(self.describe(subtype, below)?, TypeShape::Range)
             }
             b'm' => {
                 let range = self.range_column("rngmultitypid", oid, "rngtypid")?;
-                let (range, needs) = self.describe(range, below)?;
-                (TypeShape::Multirange(range), needs)
+                Made::of(self.describe(range, below)?, TypeShape::Multirange)
             }
             _ if is_array && row.oid("typoutput")? == ARRAY_OUT => {
-                let (desc, needs) = self.describe(element, below)?;
+                let described = self.describe(element, below)?;
                 let of_element = self.view.row_of(oid::TYPE, "oid", element)?;
                 let delimiter = of_element.map_or(Ok(b','), |row| row.byte("typdelim"))?;
-                let shape = TypeShape::Array {
-                    element: desc,
-                    delimiter,
-                };
-                (shape, needs)
+                Made::of(described, |element| TypeShape::Array { element, delimiter })
             }
             _ => {
                 let output = self.output_function(row.oid("typoutput")?)?;
                 let needs =
                     output.library.is_empty() && NEEDS_CATALOG.contains(&output.symbol.as_str());
-                (TypeShape::Base(output), needs)
+                Made::plain(TypeShape::Base(output), needs)
             }
         })
+    }
+
+    /// The type itself, or the one below all domains that it begins.
+    // pg: utils/cache/lsyscache.c getBaseType [14-18]
+    fn below_domains(&mut self, oid: Oid) -> Result<Oid, CatalogError> {
+        let mut at = oid;
+        for _ in 0..DOMAIN_CHAIN_MAX {
+            let Some(row) = self.view.row_of(oid::TYPE, "oid", at)? else {
+                return Ok(at);
+            };
+            if row.byte("typtype")? != b'd' {
+                return Ok(at);
+            }
+            self.depend(ObjectKind::Type, at);
+            at = row.oid("typbasetype")?;
+        }
+        Err(self.too_deep(oid))
     }
 
     fn range_column(
@@ -250,14 +318,10 @@ impl Describer<'_, '_> {
         Ok(labels)
     }
 
-    fn composite(
-        &mut self,
-        relation: Oid,
-        depth: usize,
-    ) -> Result<(TypeShape, bool), CatalogError> {
+    fn composite(&mut self, oid: Oid, relation: Oid, depth: usize) -> Result<Made, CatalogError> {
         self.depend(ObjectKind::Relation, relation);
         let mut fields = Vec::new();
-        let mut needs_catalog = false;
+        let mut made = Made::plain(TypeShape::Composite(Vec::new()), false);
         for row in self.view.rows(oid::ATTRIBUTE, "attrelid", relation.0)? {
             let number = row.i16("attnum")?;
             if number <= 0 {
@@ -266,9 +330,15 @@ impl Describer<'_, '_> {
             let data_type = if row.flag("attisdropped")? {
                 None
             } else {
-                let (desc, needs) = self.describe(row.oid("atttypid")?, depth)?;
-                needs_catalog |= needs;
-                Some(desc)
+                let described = self.describe(row.oid("atttypid")?, depth)?;
+                made.needs_catalog |= described.needs_catalog;
+                made.levels = made.levels.max(described.levels + 1);
+                made.parts += described.parts;
+                // At once, before more of the same is looked at.
+                if made.parts > TYPE_PARTS_MAX {
+                    return Err(self.too_deep(oid));
+                }
+                Some(described.desc)
             };
             let field = CompositeField {
                 name: row.name("attname")?,
@@ -280,7 +350,8 @@ impl Describer<'_, '_> {
         }
         fields.sort_unstable_by_key(|(number, _)| *number);
         let fields = fields.into_iter().map(|(_, field)| field).collect();
-        Ok((TypeShape::Composite(fields), needs_catalog))
+        made.shape = TypeShape::Composite(fields);
+        Ok(made)
     }
 
     fn output_function(&mut self, oid: Oid) -> Result<OutputFunction, CatalogError> {
@@ -360,7 +431,7 @@ pub(crate) fn format_type_of(
         && row.oid("typsubscript")? == ARRAY_SUBSCRIPT_HANDLER
         && row.byte("typstorage")? != b'p';
     if is_array {
-        if depth > TYPE_DEPTH_MAX {
+        if depth > TYPE_NESTING_MAX {
             let database = view.database;
             return Err(CatalogError::TooDeep { oid, database });
         }

@@ -7,7 +7,6 @@ use redostream_protocol::schema::RelationVersion;
 use redostream_protocol::{Lsn, Xid};
 
 use super::{DecodeError, TupleError, heap, undecodable};
-use crate::assembly::part::segment_flags;
 use crate::catalog::CatalogSnapshot;
 use crate::catalog::relation::{Layout, Target};
 use crate::framing::chunk::FramedChunk;
@@ -221,7 +220,7 @@ fn give_up(
     let (Target::Table(layout), Some(parts)) = (target, parts) else {
         return Err(error);
     };
-    if row.flags & segment_flags::SPECULATIVE != 0 || entry.kind == RowKind::Confirm {
+    if entry.kind == RowKind::Confirm {
         return Err(error);
     }
     let whole = match row.row {
@@ -234,7 +233,7 @@ fn give_up(
     row.arena.truncate(whole);
     let rows = undecodable::rows(entry.kind, parts).saturating_sub(row.row as u16);
     let reason = error.to_string();
-    undecodable::give_up(&layout.relation, &reason, entry.kind, rows, row).map_err(|_| error)
+    undecodable::give_up(&layout.relation, &reason, entry.kind, parts, rows, row).map_err(|_| error)
 }
 
 fn describe(target: &Target) -> String {

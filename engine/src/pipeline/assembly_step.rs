@@ -6,7 +6,7 @@ use std::time::Instant;
 use redostream_protocol::Lsn;
 
 use super::worker::Worker;
-use super::{AssemblyStep, Decoded, ROOM_STEP, ROOM_WAIT, RestartPoint};
+use super::{AssemblyStep, Decoded, ROOM_STEP, RestartPoint};
 use crate::assembly::part::{Control, ControlKind, Part};
 use crate::assembly::{Assembler, AssemblyError, Output};
 use crate::error::EngineError;
@@ -88,7 +88,7 @@ impl Worker<'_, '_> {
 
     /// There is no room for rows: says so, and lets some time pass before it is tried again.
     fn wait_for_room(&self, since: Instant, error: AssemblyError) -> Result<(), EngineError> {
-        if since.elapsed() >= ROOM_WAIT || self.shared.stop.is_ending() {
+        if since.elapsed() >= self.shared.room_wait || self.shared.stop.is_ending() {
             return Err(error.into());
         }
         let mut waits_for = self.shared.counters.waits_for.lock();

@@ -167,6 +167,7 @@ impl Laid {
         let spill = FileSpill::new(self.spill.path().join("spill"), u64::MAX).unwrap();
         let options = PipelineOptions {
             restart_points: pipeline::RestartRequest::default(),
+            room_wait: pipeline::ROOM_WAIT,
             decoders: 1,
             partitions: 1,
             chunk_bytes: 256 * 1024,

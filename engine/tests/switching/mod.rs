@@ -132,6 +132,7 @@ impl Log {
         let assembler = Assembler::new(64 << 20, Box::new(store));
         let options = PipelineOptions {
             restart_points: pipeline::RestartRequest::default(),
+            room_wait: pipeline::ROOM_WAIT,
             decoders: 2,
             partitions: 0,
             chunk_bytes: CHUNK_BYTES,

@@ -86,6 +86,17 @@ impl Start {
         }
     }
 
+    /// Whether a stream from here holds all that one from `other` does.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::After(a), Self::After(b)) => a <= b,
+            (Self::At(a), Self::At(b)) => a <= b,
+            (Self::After(a), Self::At(b)) => a.commit_lsn < *b,
+            (Self::At(a), Self::After(b)) => *a <= b.commit_lsn,
+        }
+    }
+
     /// The request that begins here again.
     #[must_use]
     pub const fn request(&self) -> From {
@@ -187,6 +198,28 @@ mod tests {
         }
         assert!("yesterday".parse::<From>().is_err());
         assert!("earliest".parse::<Until>().is_err());
+    }
+
+    /// By what they admit of the events at and around them.
+    #[test]
+    fn who_begins_earlier_covers_the_rest() {
+        let commit = |lsn| Position::commit(TimelineId(1), Lsn(lsn));
+        let begin = |lsn| Position::begin(TimelineId(1), Lsn(lsn));
+        let events: Vec<Position> = (49..53).flat_map(|lsn| [begin(lsn), commit(lsn)]).collect();
+        let after = events.iter().map(|event| Start::After(*event));
+        let starts: Vec<Start> = after
+            .chain((49..53).map(|lsn| Start::At(Lsn(lsn))))
+            .collect();
+        for a in &starts {
+            for b in &starts {
+                let admitted = |start: &Start| events.iter().filter(|at| start.admits(at)).count();
+                if a.covers(b) {
+                    assert!(admitted(a) >= admitted(b), "{a} {b}");
+                } else {
+                    assert!(admitted(a) <= admitted(b) && b.covers(a), "{a} {b}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::identifier::push_identifier;
-use super::large::{Bytewise, Form, LargeValue, Stored, bytewise};
+use super::large::{Form, LargeValue, Parts, Piecewise, Stored, piecewise};
 use super::relations::Compiled;
 use super::{
     ColumnError, Content, Relations, RenderError, SessionSettings, UndecodedType, column_content,
@@ -20,7 +20,7 @@ use crate::limits::{LARGE_EVENT_BYTES, LARGE_VALUE_BYTES};
 use crate::schema::{Column, Name, Relation};
 use crate::value::digits::push_u64;
 use crate::value::quoting::close_literal;
-use crate::value::{ClientEncoding, Known, TextContext, TypeRenderer};
+use crate::value::{ClientEncoding, Known, TextContext, TypeRenderer, ValueError};
 
 /// What the lines depend on besides the events.
 #[derive(Clone, Debug)]
@@ -369,7 +369,7 @@ struct ColumnText {
     renderer: TypeRenderer,
     literal: Literal,
     /// How a large value is written piece by piece, if it can be.
-    large: Option<Form>,
+    large: Option<Piecewise>,
     name: Name,
     data_type: Name,
     /// Whether it has been said that the type is not known.
@@ -452,15 +452,12 @@ impl ColumnText {
         label.push(b'[');
         label.extend_from_slice(column.data_type.formatted.as_bytes());
         label.extend_from_slice(b"]:");
+        let renderer = TypeRenderer::new(&column.data_type);
         ColumnText {
             label,
-            renderer: TypeRenderer::new(&column.data_type),
             literal: Literal::of(column.data_type.oid),
-            large: match bytewise(&column.data_type) {
-                Some(Bytewise::Hex) => Some(Form::Hex),
-                Some(Bytewise::Text | Bytewise::Json) => Some(Form::Literal),
-                None => None,
-            },
+            large: piecewise(&column.data_type, &renderer),
+            renderer,
             name: column.name.clone(),
             data_type: column.data_type.formatted.clone(),
             told: false,
@@ -491,14 +488,25 @@ impl Tuples<'_> {
             if value == ColumnValue::Null && skip_nulls {
                 continue;
             }
-            if let (Some(large), Some(form)) = (&mut self.large, column.large)
+            if let (Some(large), Some(piecewise)) = (&mut self.large, column.large)
                 && column.literal == Literal::Quoted
             {
                 let end = self.columns.offset();
                 let stored = Stored::of(value, end, relation.value_bytes_max)
                     .map_err(|error| error.at(lsn, &relation.qualified, &column.name))?;
                 if let Some(stored) = stored {
-                    column.leave_out(stored, form, self.payload, large, out);
+                    column
+                        .leave_out(
+                            stored,
+                            piecewise,
+                            self.payload,
+                            &relation.context,
+                            large,
+                            out,
+                        )
+                        .map_err(|error| {
+                            ColumnError::Value(error).at(lsn, &relation.qualified, &column.name)
+                        })?;
                     continue;
                 }
             }
@@ -522,19 +530,38 @@ impl ColumnText {
     fn leave_out(
         &self,
         mut stored: Stored,
-        form: Form,
+        piecewise: Piecewise,
         payload: &[u8],
+        context: &TextContext,
         large: &mut Vec<LargeValue>,
         out: &mut Vec<u8>,
-    ) {
+    ) -> Result<(), ValueError> {
+        let parts = match piecewise {
+            Piecewise::Parts => Parts::of(stored.bytes(payload), &self.renderer, context, false)?,
+            _ => None,
+        };
         out.extend_from_slice(&self.label);
         self.literal.open(out);
-        match form {
-            Form::Hex => out.extend_from_slice(b"\\x"),
-            _ => stored.end_at_nul(payload),
-        }
-        large.push(LargeValue::new(out.len(), stored, form));
+        let form = match piecewise {
+            Piecewise::Hex => {
+                out.extend_from_slice(b"\\x");
+                Form::Hex
+            }
+            Piecewise::Text | Piecewise::Json | Piecewise::Xml => {
+                stored.end_at_nul(payload);
+                if piecewise == Piecewise::Xml {
+                    stored.take_declaration(payload, Form::Literal, out);
+                }
+                Form::Literal
+            }
+            Piecewise::Parts => Form::Literal,
+        };
+        large.push(match parts {
+            Some(parts) => LargeValue::of_parts(out.len(), stored, form, parts),
+            None => LargeValue::new(out.len(), stored, form),
+        });
         out.push(b'\'');
+        Ok(())
     }
 
     #[inline]

@@ -9,8 +9,9 @@ use super::digits::push_i64;
 use super::packed::{HEADER_BYTES, Packed, PackedValues};
 use super::quoting::{Escape, force_quotes, is_space};
 use super::renderer::TypeRenderer;
-use super::{TextContext, ValueError};
+use super::{Flush, TextContext, ValueError};
 use crate::cursor::Cursor;
+use crate::limits::PIECE_BYTES;
 
 /// Most dimensions an array has.
 // pg: utils/array.h MAXDIM [14-18]
@@ -162,6 +163,17 @@ pub(crate) fn array_text(
     context: &TextContext,
     out: &mut Vec<u8>,
 ) -> Result<(), ValueError> {
+    print_text(element, delimiter, value, context, out, &mut |_| {})
+}
+
+fn print_text(
+    element: &TypeRenderer,
+    delimiter: u8,
+    value: &[u8],
+    context: &TextContext,
+    out: &mut Vec<u8>,
+    pass_on: &mut Flush<'_>,
+) -> Result<(), ValueError> {
     let array = ArrayValue::read(value)?;
     if array.elements == 0 {
         out.extend_from_slice(b"{}");
@@ -169,25 +181,26 @@ pub(crate) fn array_text(
     }
     array.push_bounds(out);
     array.push_nested(element, [b'{', delimiter, b'}'], out, |value, out| {
+        pass_on(out);
         let Some(value) = value else {
             out.extend_from_slice(b"NULL");
             return Ok(());
         };
         let start = out.len();
         value.plain(|bytes| element.text(bytes, context, out))?;
-        quote_element(out, start, delimiter);
-        Ok(())
+        quote_element(out, start, delimiter)
     })
 }
 
-fn quote_element(out: &mut Vec<u8>, start: usize, delimiter: u8) {
+fn quote_element(out: &mut Vec<u8>, start: usize, delimiter: u8) -> Result<(), ValueError> {
     let text = out.get(start..).unwrap_or_default();
     let special = |byte: &u8| {
         matches!(*byte, b'"' | b'\\' | b'{' | b'}') || *byte == delimiter || is_space(*byte)
     };
     if text.is_empty() || text.eq_ignore_ascii_case(b"NULL") || text.iter().any(special) {
-        force_quotes(out, start, Escape::Backslash);
+        force_quotes(out, start, Escape::Backslash)?;
     }
+    Ok(())
 }
 
 /// The array as nested JSON arrays.
@@ -199,19 +212,67 @@ pub(crate) fn array_json(
     scratch: &mut Vec<u8>,
     out: &mut Vec<u8>,
 ) -> Result<(), ValueError> {
+    print_json(element, value, context, scratch, out, &mut |_| {})
+}
+
+fn print_json(
+    element: &TypeRenderer,
+    value: &[u8],
+    context: &TextContext,
+    scratch: &mut Vec<u8>,
+    out: &mut Vec<u8>,
+    pass_on: &mut Flush<'_>,
+) -> Result<(), ValueError> {
     let array = ArrayValue::read(value)?;
     if array.elements == 0 {
         out.extend_from_slice(b"[]");
         return Ok(());
     }
-    array.push_nested(element, *b"[,]", out, |value, out| match value {
-        None => {
-            out.extend_from_slice(b"null");
-            Ok(())
+    array.push_nested(element, *b"[,]", out, |value, out| {
+        pass_on(out);
+        match value {
+            None => {
+                out.extend_from_slice(b"null");
+                Ok(())
+            }
+            Some(value) => value.plain(|bytes| {
+                element.json(bytes, context, scratch, out)?;
+                Ok(())
+            }),
         }
-        Some(value) => value.plain(|bytes| {
-            element.json(bytes, context, scratch, out)?;
-            Ok(())
-        }),
     })
+}
+
+/// The array as text or as JSON, piece by piece: what is in memory is no more than an element.
+pub(crate) fn array_pieces(
+    element: &TypeRenderer,
+    delimiter: Option<u8>,
+    value: &[u8],
+    context: &TextContext,
+    flush: &mut Flush<'_>,
+) -> Result<(), ValueError> {
+    let mut out = Vec::new();
+    let mut pass_on = |out: &mut Vec<u8>| {
+        if out.len() >= PIECE_BYTES {
+            flush(out);
+        }
+    };
+    match delimiter {
+        Some(delimiter) => {
+            print_text(element, delimiter, value, context, &mut out, &mut pass_on)?;
+        }
+        None => {
+            let mut scratch = Vec::new();
+            print_json(
+                element,
+                value,
+                context,
+                &mut scratch,
+                &mut out,
+                &mut pass_on,
+            )?;
+        }
+    }
+    flush(&mut out);
+    Ok(())
 }

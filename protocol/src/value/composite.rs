@@ -86,8 +86,7 @@ pub(crate) fn composite_text(
         value.plain(|bytes| renderer.text(bytes, context, out))?;
         quote_tail(out, start, Escape::Double, |byte| {
             matches!(byte, b'"' | b'\\' | b'(' | b')' | b',') || is_space(byte)
-        });
-        Ok(())
+        })
     })?;
     out.push(b')');
     Ok(())

@@ -1,11 +1,15 @@
 //! From a database's encoding to UTF-8, which JSON needs.
 //!
 //! The tables are a library's. Where PostgreSQL's own are different, [`CORRECTED`] and
-//! [`REFUSED`] say so.
+//! [`REFUSED`] say so; those that the library lacks are in [`Characters`].
+
+mod characters;
 
 use std::borrow::Cow;
 
 use encoding_rs::Encoding;
+
+use characters::Characters;
 
 /// Bytes below this are ASCII in every encoding a database can have.
 const ASCII_END: u8 = 0x80;
@@ -21,6 +25,8 @@ enum Reader {
     Table(&'static Encoding),
     /// One that the library only has with Windows' characters where ISO 8859 has controls.
     IsoTable(&'static Encoding),
+    /// One that the library does not have.
+    Own(&'static Characters),
     /// Only ASCII can be read.
     Ascii,
 }
@@ -61,8 +67,8 @@ fn reader(encoding: i32) -> Reader {
         32 => e::WINDOWS_1255,
         33 => e::WINDOWS_1257,
         34 => e::KOI8_U,
-        // EUC_TW, EUC_JIS_2004, MULE_INTERNAL, and numbers no database has.
-        _ => return Reader::Ascii,
+        // MULE_INTERNAL, which PostgreSQL itself cannot convert to UTF-8, and numbers no database has.
+        _ => return Characters::of(encoding).map_or(Reader::Ascii, Reader::Own),
     })
 }
 
@@ -101,7 +107,7 @@ const REFUSED: &[(i32, &[u8])] = &[
 ];
 
 /// `bytes` of a database with this encoding as UTF-8; none if they are not valid in it, or if the
-/// encoding is one whose characters are not known here (EUC_TW, EUC_JIS_2004, MULE_INTERNAL).
+/// encoding is MULE_INTERNAL, which PostgreSQL itself cannot convert to UTF-8.
 #[must_use]
 pub fn to_utf8(encoding: i32, bytes: &[u8]) -> Option<Cow<'_, str>> {
     let reader = reader(encoding);
@@ -112,8 +118,23 @@ pub fn to_utf8(encoding: i32, bytes: &[u8]) -> Option<Cow<'_, str>> {
         Reader::Utf8 | Reader::Ascii => None,
         Reader::Latin1 => Some(bytes.iter().map(|byte| char::from(*byte)).collect()),
         Reader::Table(table) if CORRECTED.iter().any(|(of, ..)| *of == encoding) => {
-            by_character(encoding, table, bytes).map(Cow::Owned)
+            by_character(encoding, bytes, |character, text| {
+                match corrected(encoding, character) {
+                    Some(character) => text.push(character),
+                    None => text.push_str(
+                        &table.decode_without_bom_handling_and_without_replacement(character)?,
+                    ),
+                }
+                Some(())
+            })
         }
+        Reader::Own(characters) => by_character(encoding, bytes, |character, text| {
+            match character {
+                [ascii] if ascii.is_ascii() => text.push(char::from(*ascii)),
+                _ => text.push_str(characters.find(character)?),
+            }
+            Some(())
+        }),
         Reader::Table(table) => {
             let refused = REFUSED.iter().find(|(of, _)| *of == encoding);
             if refused.is_some_and(|(_, refused)| bytes.iter().any(|byte| refused.contains(byte))) {
@@ -136,29 +157,30 @@ pub fn to_utf8(encoding: i32, bytes: &[u8]) -> Option<Cow<'_, str>> {
     }
 }
 
-/// Character for character, since some are not what the library's table says.
-fn by_character(encoding: i32, table: &'static Encoding, bytes: &[u8]) -> Option<String> {
+/// Character for character, each as `push` reads it.
+fn by_character<'a>(
+    encoding: i32,
+    bytes: &[u8],
+    push: impl Fn(&[u8], &mut String) -> Option<()>,
+) -> Option<Cow<'a, str>> {
     let mut text = String::with_capacity(bytes.len());
     let mut rest = bytes;
     while let Some(lead) = rest.first() {
         let (character, after) = rest.split_at_checked(length(encoding, *lead))?;
         rest = after;
-        match corrected(encoding, character) {
-            Some(character) => text.push(character),
-            None => text
-                .push_str(&table.decode_without_bom_handling_and_without_replacement(character)?),
-        }
+        push(character, &mut text)?;
     }
-    Some(text)
+    Some(Cow::Owned(text))
 }
 
 /// Bytes of the character that begins with `lead`.
-// pg: common/wchar.c pg_euc_mblen [14-18]
+// pg: common/wchar.c pg_euc_mblen, pg_euctw_mblen [14-18]
 pub(super) const fn length(encoding: i32, lead: u8) -> usize {
     match (encoding, lead) {
         (_, 0..ASCII_END) => 1,
-        (1, 0x8F) => 3,
-        (1..=3, _) => 2,
+        (4, 0x8E) => 4,
+        (1 | 5, 0x8F) => 3,
+        (1..=5, _) => 2,
         _ => 1,
     }
 }
@@ -188,8 +210,20 @@ mod tests {
         assert_eq!(read(12, b"\xFE\x80").as_deref(), Some("ş\u{80}"));
         assert_eq!(read(1, b"\xA4\xA2").as_deref(), Some("あ"));
         assert_eq!(read(22, b"\xC1").as_deref(), Some("а"));
-        assert_eq!(read(4, b"ascii").as_deref(), Some("ascii"));
-        assert_eq!(read(4, b"\xA4\xA2"), None);
+        assert_eq!(
+            read(4, b"a\xC4\xA1\x8E\xA2\xA1\xA1").as_deref(),
+            Some("a一乂")
+        );
+        assert_eq!(read(4, b"\x8E\xA1\xC4\xA1").as_deref(), Some("一"));
+        assert_eq!(read(4, b"\x8E\xA3\xA1\xA1"), None);
+        assert_eq!(
+            read(5, b"\xA4\xF7b\x8E\xB1").as_deref(),
+            Some("か\u{309A}bｱ")
+        );
+        assert_eq!(read(5, b"\x8F\xA1\xA1").as_deref(), Some("\u{20089}"));
+        assert_eq!(read(5, b"\xA4"), None);
+        assert_eq!(read(7, b"ascii").as_deref(), Some("ascii"));
+        assert_eq!(read(7, b"\x81\xE9"), None);
         assert_eq!(read(1, b"a\x8F\xA2"), None);
         assert_eq!(read(24, b"\x80").as_deref(), Some("€"));
         assert_eq!(read(24, b"\x81"), None);

@@ -14,10 +14,10 @@
 //! element with the scalar bit.
 // pg: utils/jsonb.h JEntry, JsonbContainer [14-18]
 
-use super::json::push_escaped_string;
+use super::json::{push_escaped, push_escaped_string};
 use super::pieces::{bytes_at, u32_at};
-use super::{TextContext, ValueError, numeric};
-use crate::limits::TEXT_BYTES_MAX;
+use super::{Flush, TextContext, ValueError, numeric};
+use crate::limits::{PIECE_BYTES, TEXT_BYTES_MAX};
 
 const SCALAR: u32 = 1 << 28;
 const OBJECT: u32 = 1 << 29;
@@ -39,6 +39,16 @@ pub(super) fn json_text(
 ) -> Result<(), ValueError> {
     out.extend_from_slice(value);
     Ok(())
+}
+
+/// What stands at an entry.
+enum Entry<'a> {
+    /// Something that has been printed.
+    Printed,
+    /// A container, to be printed next.
+    Container(Open<'a>),
+    /// A string that is too long for one piece, to be printed next.
+    Long(&'a [u8]),
 }
 
 /// A container that is being printed.
@@ -118,14 +128,16 @@ impl<'a> Open<'a> {
         Ok(end)
     }
 
-    /// Prints entry `index`, whose data starts at `start`; a container is handed back unprinted.
+    /// Prints entry `index`, whose data starts at `start`; a container is handed back unprinted, and
+    /// so is a string of more than `long` bytes.
     fn print(
         &self,
         index: usize,
         start: usize,
         numbers: Numbers<'_>,
+        long: usize,
         out: &mut Vec<u8>,
-    ) -> Result<(usize, Option<Open<'a>>), ValueError> {
+    ) -> Result<(usize, Entry<'a>), ValueError> {
         let end = self.end(index, start)?;
         let aligned = || {
             let aligned = start.next_multiple_of(4);
@@ -133,45 +145,48 @@ impl<'a> Open<'a> {
                 .get(aligned..end)
                 .ok_or_else(|| invalid("an entry is shorter than its padding"))
         };
-        let mut inner = None;
+        let mut found = Entry::Printed;
         match self.entry(index)? >> 28 & 7 {
+            0 if end - start > long => found = Entry::Long(&self.data[start..end]),
             0 => push_escaped_string(out, &self.data[start..end]),
             1 => numbers.push(aligned()?, out)?,
             2 => out.extend_from_slice(b"false"),
             3 => out.extend_from_slice(b"true"),
             4 => out.extend_from_slice(b"null"),
-            5 => inner = Some(Open::new(aligned()?)?),
+            5 => found = Entry::Container(Open::new(aligned()?)?),
             _ => return Err(invalid("an entry is of an unknown type")),
         }
-        Ok((end, inner))
+        Ok((end, found))
     }
 
-    /// Prints up to the next container within, which is handed back, or up to the end.
+    /// Prints up to what is not printed here, which is handed back; none at the end. Stops, as if
+    /// at something that has been printed, when there are `long` bytes.
     fn advance(
         &mut self,
         numbers: Numbers<'_>,
+        long: usize,
         out: &mut Vec<u8>,
-    ) -> Result<Option<Open<'a>>, ValueError> {
+    ) -> Result<Option<Entry<'a>>, ValueError> {
         while self.begun < self.count {
             let index = self.begun;
             self.begun += 1;
             if index > 0 {
                 out.extend_from_slice(b", ");
             }
-            let inner;
+            let found;
             if self.kind == Kind::Object {
                 if self.entry(index)? >> 28 & 7 != 0 {
                     return Err(invalid("a key is not a string"));
                 }
-                (self.next, _) = self.print(index, self.next, numbers, out)?;
+                (self.next, _) = self.print(index, self.next, numbers, usize::MAX, out)?;
                 out.extend_from_slice(b": ");
-                (self.next_value, inner) =
-                    self.print(self.count + index, self.next_value, numbers, out)?;
+                (self.next_value, found) =
+                    self.print(self.count + index, self.next_value, numbers, long, out)?;
             } else {
-                (self.next, inner) = self.print(index, self.next, numbers, out)?;
+                (self.next, found) = self.print(index, self.next, numbers, long, out)?;
             }
-            if inner.is_some() {
-                return Ok(inner);
+            if !matches!(found, Entry::Printed) || out.len() >= long {
+                return Ok(Some(found));
             }
         }
         Ok(None)
@@ -187,32 +202,86 @@ impl<'a> Open<'a> {
 }
 
 /// `jsonb_out`.
-///
-/// The stack of open containers is ours and not the machine's: its height is bounded by the
-/// value's own length, as each level takes at least 8 bytes of the one around it.
-// pg: utils/adt/jsonb.c JsonbToCString [14-18]
 pub(super) fn jsonb_text(
     value: &[u8],
     context: &TextContext,
     out: &mut Vec<u8>,
 ) -> Result<(), ValueError> {
-    let numbers = Numbers::new(context, out);
+    print(value, context, out, None)
+}
+
+/// `jsonb_out`, piece by piece.
+pub(super) fn jsonb_pieces(
+    value: &[u8],
+    context: &TextContext,
+    flush: &mut Flush<'_>,
+) -> Result<(), ValueError> {
+    let mut out = Vec::new();
+    print(value, context, &mut out, Some(&mut *flush))?;
+    flush(&mut out);
+    Ok(())
+}
+
+/// The stack of open containers is ours and not the machine's: its height is bounded by the
+/// value's own length, as each level takes at least 8 bytes of the one around it.
+// pg: utils/adt/jsonb.c JsonbToCString [14-18]
+fn print(
+    value: &[u8],
+    context: &TextContext,
+    out: &mut Vec<u8>,
+    mut flush: Option<&mut Flush<'_>>,
+) -> Result<(), ValueError> {
+    let mut numbers = Numbers::new(context, out);
+    let long = flush.as_ref().map_or(usize::MAX, |_| PIECE_BYTES);
+    let mut pass_on = |out: &mut Vec<u8>, numbers: &mut Numbers<'_>| {
+        if let Some(flush) = &mut flush
+            && out.len() >= PIECE_BYTES
+        {
+            numbers.end_max = numbers.end_max.saturating_sub(out.len());
+            flush(out);
+        }
+    };
     let root = Open::new(value)?;
     out.extend_from_slice(root.brackets().0);
     let mut stack = vec![root];
     while let Some(open) = stack.last_mut() {
-        if let Some(inner) = open.advance(numbers, out)? {
-            if inner.kind == Kind::Scalar {
-                return Err(invalid("a lone scalar is nested"));
+        match open.advance(numbers, long, out)? {
+            Some(Entry::Container(inner)) => {
+                if inner.kind == Kind::Scalar {
+                    return Err(invalid("a lone scalar is nested"));
+                }
+                out.extend_from_slice(inner.brackets().0);
+                stack.push(inner);
             }
-            out.extend_from_slice(inner.brackets().0);
-            stack.push(inner);
-        } else {
-            out.extend_from_slice(open.brackets().1);
-            stack.pop();
+            Some(Entry::Long(mut rest)) => {
+                out.push(b'"');
+                while !rest.is_empty() {
+                    let (piece, after) = rest.split_at(whole_characters(rest, PIECE_BYTES));
+                    push_escaped(out, piece);
+                    pass_on(out, &mut numbers);
+                    rest = after;
+                }
+                out.push(b'"');
+            }
+            Some(Entry::Printed) => {}
+            None => {
+                out.extend_from_slice(open.brackets().1);
+                stack.pop();
+            }
         }
+        pass_on(out, &mut numbers);
     }
     Ok(())
+}
+
+/// At most `wanted` bytes of a text, so that no character of UTF-8 is cut; all of a shorter one.
+fn whole_characters(text: &[u8], wanted: usize) -> usize {
+    let begins = |at: &usize| text.get(*at).is_none_or(|byte| byte & 0xC0 != 0x80);
+    let wanted = wanted.min(text.len());
+    (wanted.saturating_sub(3)..=wanted)
+        .rev()
+        .find(begins)
+        .unwrap_or(wanted)
 }
 
 /// Prints the numerics inside a document, and keeps its text within what the server prints: a few
@@ -275,6 +344,34 @@ mod tests {
     fn any_depth() {
         assert_eq!(text(&nested(3)).unwrap(), "[[[]]]");
         assert_eq!(text(&nested(1_000_000)).unwrap().len(), 2_000_000);
+    }
+
+    /// An array of these strings.
+    fn strings(texts: &[Vec<u8>]) -> Vec<u8> {
+        let mut value = (ARRAY | texts.len() as u32).to_le_bytes().to_vec();
+        for text in texts {
+            value.extend_from_slice(&(text.len() as u32).to_le_bytes());
+        }
+        value.extend(texts.concat());
+        value
+    }
+
+    #[test]
+    fn pieces_are_the_whole() {
+        let texts = ["é\"\u{1}".repeat(PIECE_BYTES), "x".repeat(3 * PIECE_BYTES)];
+        let mut texts: Vec<Vec<u8>> = texts.map(String::into_bytes).to_vec();
+        texts.extend((0..PIECE_BYTES / 4).map(|number| number.to_string().into_bytes()));
+        let value = strings(&texts);
+        let (mut pieces, mut largest) = (String::new(), 0);
+        let mut flush = |piece: &mut Vec<u8>| {
+            largest = largest.max(piece.len());
+            // No character is cut.
+            pieces.push_str(std::str::from_utf8(piece).unwrap());
+            piece.clear();
+        };
+        jsonb_pieces(&value, &TextContext::new(15, 6), &mut flush).unwrap();
+        assert_eq!(pieces, text(&value).unwrap());
+        assert!(largest < 8 * PIECE_BYTES, "{largest}");
     }
 
     #[test]

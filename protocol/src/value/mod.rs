@@ -39,9 +39,10 @@
 //! | a type whose output function is unknown | `\x` and hex, said by [`Known::No`] | string |
 //!
 //! Bytes that are not valid in the database's encoding become `{"base64": ...}` in JSON. So does
-//! every text with other than ASCII in a database in `EUC_TW`, `EUC_JIS_2004` or `MULE_INTERNAL`:
-//! the characters of the first two are not known here, and of the third PostgreSQL itself knows no
-//! way to UTF-8. As text they are what the server gives, as in any other encoding.
+//! every text with other than ASCII in a database in `MULE_INTERNAL`: PostgreSQL itself knows no way
+//! from there to UTF-8 ("default conversion function for encoding "MULE_INTERNAL" to "UTF8" does not
+//! exist"), and gives a client that asks for UTF-8 nothing at all. As text they are what the server
+//! gives, as in any other encoding.
 
 pub mod decompress;
 
@@ -84,7 +85,7 @@ mod text_json;
 mod text_search;
 mod uuid;
 mod vector;
-mod xml;
+pub(crate) mod xml;
 mod zone;
 
 use std::sync::Arc;
@@ -129,6 +130,9 @@ impl TextContext {
         }
     }
 }
+
+/// Takes what was printed of a value out of the buffer, which it leaves empty.
+pub(crate) type Flush<'f> = dyn FnMut(&mut Vec<u8>) + 'f;
 
 /// Appends the text of one value, given without its varlena header.
 pub(crate) type TextFn = fn(&[u8], &TextContext, &mut Vec<u8>) -> Result<(), ValueError>;

@@ -1,6 +1,11 @@
 //! Quotes around the text of a value inside another value's text.
 //!
 //! The inner text is printed first, straight to its place, and quoted there only if it must be.
+//! Each level doubles the quotes of the one below: a row of rows of rows soon has no text that a
+//! server could give, and is refused here as it is there.
+
+use super::ValueError;
+use crate::limits::TEXT_BYTES_MAX;
 
 /// How a quote or backslash inside quotes is marked.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -17,19 +22,31 @@ pub(crate) fn quote_tail(
     start: usize,
     escape: Escape,
     special: impl Fn(u8) -> bool,
-) {
+) -> Result<(), ValueError> {
     let tail = out.get(start..).unwrap_or_default();
     if tail.is_empty() || tail.iter().any(|byte| special(*byte)) {
-        force_quotes(out, start, escape);
+        force_quotes(out, start, escape)?;
     }
+    Ok(())
 }
 
 /// Puts the text from `start` on into quotes.
-pub(crate) fn force_quotes(out: &mut Vec<u8>, start: usize, escape: Escape) {
+// pg: lib/stringinfo.c enlargeStringInfo [14-18]
+pub(crate) fn force_quotes(
+    out: &mut Vec<u8>,
+    start: usize,
+    escape: Escape,
+) -> Result<(), ValueError> {
     let marked = |byte: u8| byte == b'"' || byte == b'\\';
     let marks = out[start..].iter().filter(|byte| marked(**byte)).count();
     let mut from = out.len();
     let mut to = from + marks + 2;
+    if to - start > TEXT_BYTES_MAX {
+        return Err(ValueError::TooLarge {
+            bytes: (to - start) as u64,
+            limit: TEXT_BYTES_MAX as u64,
+        });
+    }
     out.resize(to, b'"');
     to -= 1;
     // From the back, so that nothing is overwritten before it has moved.
@@ -48,6 +65,7 @@ pub(crate) fn force_quotes(out: &mut Vec<u8>, start: usize, escape: Escape) {
         }
     }
     out[start] = b'"';
+    Ok(())
 }
 
 /// Doubles every `'` in the text from `start` on and ends it with one.
@@ -93,7 +111,7 @@ mod tests {
             for (escape, expected) in [(Escape::Double, double), (Escape::Backslash, backslash)] {
                 let mut out = b"x".to_vec();
                 out.extend_from_slice(text.as_bytes());
-                force_quotes(&mut out, 1, escape);
+                force_quotes(&mut out, 1, escape).unwrap();
                 assert_eq!(out, [b"x", expected.as_bytes()].concat());
             }
         }

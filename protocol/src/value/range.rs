@@ -112,6 +112,5 @@ fn push_bound(
         .plain(|bytes| bound.text(bytes, context, out))?;
     quote_tail(out, start, Escape::Double, |byte| {
         matches!(byte, b'"' | b'\\' | b'(' | b')' | b'[' | b']' | b',') || is_space(byte)
-    });
-    Ok(())
+    })
 }

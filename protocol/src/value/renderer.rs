@@ -1,12 +1,15 @@
 //! A type, compiled: everything that can be decided before the first value is.
 
-use super::array::{array_json, array_text};
+use super::array::{array_json, array_pieces, array_text};
 use super::boolean::truth;
 use super::composite::{composite_json, composite_text};
 use super::json::{push_json_text, push_json_verbatim};
+use super::jsonb::{jsonb_pieces, jsonb_text};
 use super::range::{multirange_text, range_text};
 use super::text_json::push_json_of_text;
-use super::{TextContext, TextFn, ValueError, bytea, datetime, fixed, functions, other_families};
+use super::{
+    Flush, TextContext, TextFn, ValueError, bytea, datetime, fixed, functions, other_families,
+};
 use crate::limits::TYPE_NESTING_MAX;
 use crate::schema::{Name, TypeDesc, TypeShape};
 
@@ -34,6 +37,7 @@ pub struct TypeRenderer {
 #[derive(Clone, Debug)]
 pub(crate) enum Plan {
     Function(TextFn),
+    Jsonb,
     /// Labels by OID, sorted.
     Enum(Vec<(u32, Name)>),
     Array {
@@ -123,6 +127,7 @@ impl TypeRenderer {
     ) -> Result<Known, ValueError> {
         match &self.plan {
             Plan::Function(function) => function(value, context, out)?,
+            Plan::Jsonb => jsonb_text(value, context, out)?,
             Plan::Enum(labels) => out.extend_from_slice(label(labels, value)?.as_bytes()),
             Plan::Array { element, delimiter } => {
                 array_text(element, *delimiter, value, context, out)?;
@@ -183,6 +188,45 @@ impl TypeRenderer {
         Ok(self.known)
     }
 
+    /// Whether values of the type can be given piece by piece.
+    pub(crate) const fn has_pieces(&self) -> bool {
+        matches!(self.plan, Plan::Array { .. }) && matches!(self.json, JsonForm::Array)
+            || matches!(self.plan, Plan::Jsonb) && matches!(self.json, JsonForm::Verbatim)
+    }
+
+    /// Whether its JSON is the text of the database, which must be UTF-8 to be given in pieces.
+    pub(crate) const fn is_jsonb(&self) -> bool {
+        matches!(self.plan, Plan::Jsonb)
+    }
+
+    /// Gives the text of a value, or its JSON, piece by piece. The same as [`Self::text`] and
+    /// [`Self::json`] but for the encoding of `jsonb`, which is the database's in JSON too.
+    pub(crate) fn pieces(
+        &self,
+        value: &[u8],
+        context: &TextContext,
+        as_json: bool,
+        flush: &mut Flush<'_>,
+    ) -> Result<(), ValueError> {
+        match &self.plan {
+            Plan::Array { element, delimiter } => {
+                let delimiter = (!as_json).then_some(*delimiter);
+                array_pieces(element, delimiter, value, context, flush)
+            }
+            Plan::Jsonb => jsonb_pieces(value, context, flush),
+            _ => {
+                let mut out = Vec::new();
+                if as_json {
+                    self.json(value, context, &mut Vec::new(), &mut out)?;
+                } else {
+                    self.text(value, context, &mut out)?;
+                }
+                flush(&mut out);
+                Ok(())
+            }
+        }
+    }
+
     /// Appends the JSON of a value of which the stream gives the text.
     pub fn json_of_text(&self, text: &[u8], context: &TextContext, out: &mut Vec<u8>) {
         push_json_of_text(self, context.encoding, text, out);
@@ -218,6 +262,11 @@ impl Plan {
             (Box::new(renderer), known)
         };
         match &data_type.shape {
+            TypeShape::Base(function)
+                if function.symbol == "jsonb_out" && function.library.is_empty() =>
+            {
+                (Plan::Jsonb, Known::Yes)
+            }
             TypeShape::Base(function) => match functions::lookup(function) {
                 Some(function) => (Plan::Function(function), Known::Yes),
                 None => (Plan::Function(bytea::bytea_text), Known::No),
@@ -278,7 +327,7 @@ impl JsonForm {
         match plan {
             Plan::Array { .. } => return JsonForm::Array,
             Plan::Composite(_) => return JsonForm::Composite,
-            Plan::Function(_) => {}
+            Plan::Function(_) | Plan::Jsonb => {}
             _ => return JsonForm::Text,
         }
         if let TypeShape::Base(function) = &data_type.shape

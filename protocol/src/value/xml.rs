@@ -13,13 +13,19 @@ pub(super) fn xml_text(
     _context: &TextContext,
     out: &mut Vec<u8>,
 ) -> Result<(), ValueError> {
+    let rest = push_declaration(value, out);
+    out.extend_from_slice(rest);
+    Ok(())
+}
+
+/// Appends the declaration as it is printed, and gives what is printed behind it.
+pub(crate) fn push_declaration<'a>(value: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
     let Some(declaration) = Declaration::parse(value) else {
-        out.extend_from_slice(value);
-        return Ok(());
+        return value;
     };
-    let mut rest = declaration.rest;
+    let rest = declaration.rest;
     match (declaration.version, declaration.standalone) {
-        (None | Some(b"1.0"), None) => rest = rest.strip_prefix(b"\n").unwrap_or(rest),
+        (None | Some(b"1.0"), None) => rest.strip_prefix(b"\n").unwrap_or(rest),
         (version, standalone) => {
             out.extend_from_slice(b"<?xml version=\"");
             out.extend_from_slice(version.unwrap_or(b"1.0"));
@@ -30,10 +36,9 @@ pub(super) fn xml_text(
                 None => {}
             }
             out.extend_from_slice(b"?>");
+            rest
         }
     }
-    out.extend_from_slice(rest);
-    Ok(())
 }
 
 /// A declaration at the start of a value, or none there.

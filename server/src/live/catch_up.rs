@@ -160,6 +160,7 @@ fn run(
         chunk_bytes: redostream_engine::limits::CHUNK_BYTES,
         end: Lsn::MAX,
         restart_points: pipeline::RestartRequest::default(),
+        room_wait: live.setting.room_wait,
     };
     let source = &*live.setting.source;
     let counters = Counters::default();

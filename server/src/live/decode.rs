@@ -156,6 +156,7 @@ impl Live {
             chunk_bytes: redostream_engine::limits::CHUNK_BYTES,
             end: Lsn::MAX,
             restart_points: RestartRequest::default(),
+            room_wait: setting.room_wait,
         };
         let mut sink = FeedSink {
             live: self,

@@ -89,6 +89,7 @@ fn catalog_at(live: &Arc<Live>, at: Lsn) -> Result<Catalog, Fault> {
         chunk_bytes: redostream_engine::limits::CHUNK_BYTES,
         end: at,
         restart_points: pipeline::RestartRequest::default(),
+        room_wait: pipeline::ROOM_WAIT,
     };
     tracing::debug!(%from, %at, "going over the log for a structure");
     let (result, gate) = pipeline::run(

@@ -21,6 +21,7 @@ pub(crate) use saver::WAL_BYTES as RESTART_POINT_BYTES;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use redostream_engine::assembly::FileSpill;
@@ -53,6 +54,8 @@ pub(crate) struct Setting {
     pub(crate) decoders: usize,
     pub(crate) memory_bytes: usize,
     pub(crate) spill_bytes: u64,
+    /// How long decoding waits for room for open transactions or restart points.
+    pub(crate) room_wait: Duration,
     pub(crate) feed_bytes: u64,
     /// WAL after which a restart point is due.
     pub(crate) restart_point_bytes: u64,
@@ -131,12 +134,13 @@ impl Live {
     pub(crate) fn new(setting: Setting, restart_points: RestartPoints, begin: &Begin) -> Self {
         let epoch = Arc::new(begin.epoch(setting.feed_bytes));
         let (forks, _) = setting.upstream.forks_after(0);
+        let room_wait = setting.room_wait;
         let live = Live {
             setting,
             epoch: RwLock::new(epoch),
             restart_points,
             catch_ups: Mutex::default(),
-            saving: Saving::default(),
+            saving: Saving::new(room_wait),
             counters: Counters::default(),
             gauges: gauges::Gauges::default(),
             ready: watch::Sender::new(None),

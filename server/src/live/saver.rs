@@ -22,12 +22,11 @@ const PAUSE: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_millis(500);
 /// How long the last one waits for the one before it to be written.
 const LAST_MAX: Duration = Duration::from_secs(15);
-/// How long restart points may fail to be written before the server gives up.
-const FAILING_MAX: Duration = Duration::from_secs(60);
 
 /// How writing goes.
-#[derive(Default)]
 pub(super) struct Saving {
+    /// How long restart points may fail to be written before the server gives up.
+    failing_max: Duration,
     busy: AtomicBool,
     /// Where the last one written begins.
     written: AtomicU64,
@@ -38,6 +37,17 @@ pub(super) struct Saving {
 }
 
 impl Saving {
+    /// Nothing has been written yet.
+    pub(super) fn new(failing_max: Duration) -> Self {
+        Self {
+            failing_max,
+            busy: AtomicBool::new(false),
+            written: AtomicU64::new(0),
+            count: AtomicU64::new(0),
+            failing: Mutex::new(None),
+        }
+    }
+
     /// The restart point to begin from is the last one written.
     pub(super) fn begin(&self, lsn: Lsn) {
         self.written.store(lsn.0, Ordering::Release);
@@ -60,8 +70,8 @@ impl Saving {
     pub(super) fn given_up(&self) -> Option<String> {
         let failing = self.failing.lock();
         let (since, why) = failing.as_ref()?;
-        (since.elapsed() > FAILING_MAX).then(|| {
-            let seconds = FAILING_MAX.as_secs();
+        (since.elapsed() > self.failing_max).then(|| {
+            let seconds = self.failing_max.as_secs();
             format!("no restart point could be written for {seconds} s: {why}")
         })
     }
@@ -192,7 +202,7 @@ mod tests {
 
     #[test]
     fn wal_or_time_makes_one_due() {
-        let saving = Saving::default();
+        let saving = Saving::new(INTERVAL);
         let mut due = Due::new(WAL_BYTES, Lsn(1000));
         let long_ago = Instant::now().checked_sub(PAUSE).unwrap();
         assert!(!due.is_now(Lsn(1000 + WAL_BYTES), &saving), "too soon");

@@ -17,6 +17,7 @@
 //! connection, or a session that cannot go on, and is said at once.
 
 mod acknowledge;
+mod asked;
 mod columns;
 mod connection;
 mod door;
@@ -51,8 +52,9 @@ pub use provider::{
 pub use subscriptions::{FileStore, StoreError, Subscription, SubscriptionStore};
 pub use undecodable::OnUndecodable;
 
+pub(crate) use asked::check_cluster;
 pub(crate) use door::{Accepted, Door, Guard};
-pub(crate) use registry::{Registry, check_cluster};
+pub(crate) use registry::Registry;
 
 /// What somebody who has shown a token may do.
 #[derive(Clone, Debug, Default)]
@@ -61,6 +63,14 @@ pub struct Grant {
     pub token: String,
     /// What they may see, whatever they ask for.
     pub rule: Rule,
+}
+
+impl Grant {
+    /// Whether what was made with the token `owner` is its holder's to see and to use: its own, and
+    /// everybody's where the token is without bounds.
+    fn covers(&self, owner: &str) -> bool {
+        self.token == owner || self.rule.is_all()
+    }
 }
 
 /// Decides by the bearer token of a control request and where it comes from; without one, nobody
@@ -189,7 +199,7 @@ impl SessionServer {
     /// The connected subscribers, as the control plane gives them.
     #[must_use]
     pub fn subscribers(&self) -> Vec<redostream_protocol::control::v1::Subscriber> {
-        self.registry.subscribers()
+        self.registry.subscribers(&Grant::default())
     }
 
     /// Who is here.

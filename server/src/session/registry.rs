@@ -1,27 +1,24 @@
 //! Who is here: sessions by id, durable names and who holds them.
 
+mod names;
+
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::{Condvar, Mutex};
-use redostream_protocol::Lsn;
-use redostream_protocol::control::{From as Place, Start, Until, v1};
-use redostream_protocol::wire::limits::STREAMS_MAX;
-use redostream_protocol::wire::{Ack, EndReason, Fault, FaultCode};
+use redostream_protocol::control::{From as Place, Start, v1};
+use redostream_protocol::wire::{EndReason, Fault, FaultCode};
 
-use super::columns::ColumnLists;
-use super::filter::{Filter, Kinds, Rule, Wish};
-use super::limits::{
-    FLUSH_INTERVAL, INSTANCE_BYTES_MAX, LINGER, NAME_BYTES_MAX, SUBSCRIPTIONS_MAX,
-};
+use super::asked::Asked;
+use super::filter::{Filter, Wish};
+use super::limits::{LINGER, SUBSCRIPTIONS_MAX};
 use super::outgoing::Outgoing;
 use super::provider::{StartRequest, StreamProvider};
 use super::pump::{Compress, Pump, Wanted};
 use super::subscriptions::{StoreError, Subscription, SubscriptionStore};
-use super::{Grant, SessionOptions, acknowledge};
+use super::{Grant, SessionOptions};
 
 /// One connected subscriber.
 pub(super) struct Session {
@@ -29,6 +26,8 @@ pub(super) struct Session {
     token: [u8; 32],
     pub(super) streams: u16,
     name: String,
+    /// Name of the token that it was opened with.
+    owner: String,
     instance: Vec<u8>,
     peer: Option<SocketAddr>,
     pub(super) out: Outgoing,
@@ -111,8 +110,7 @@ impl Registry {
         data_addresses: Vec<String>,
     ) -> Result<v1::OpenSessionReply, Fault> {
         let asked = Asked::parse(request, grant, &*self.provider)?;
-        self.check_owner(&request.name, grant)?;
-        let session = self.register(request, peer)?;
+        let session = self.register(request, grant, peer)?;
         let opened = self.start(&session, request, asked, grant, peer);
         let start = match opened {
             Ok(start) => start,
@@ -148,6 +146,7 @@ impl Registry {
     fn register(
         &self,
         request: &v1::OpenSessionRequest,
+        grant: &Grant,
         peer: Option<SocketAddr>,
     ) -> Result<Arc<Session>, Fault> {
         let streams = request.streams.max(1) as u16;
@@ -156,6 +155,7 @@ impl Registry {
             token: random()?,
             streams,
             name: request.name.clone(),
+            owner: grant.token.clone(),
             instance: request.instance.clone(),
             peer,
             out: Outgoing::new(streams),
@@ -168,6 +168,7 @@ impl Registry {
         }
         let name = &session.name;
         if !name.is_empty() {
+            inner.check_owner(name, grant)?;
             let holder = inner
                 .holders
                 .get(name)
@@ -233,11 +234,14 @@ impl Registry {
         let moves = asked.place.is_some() && !request.goes_on;
         let ours = |known: &Subscription| known.system_identifier == system_identifier;
         if !session.name.is_empty() && (moves || !known.as_ref().is_some_and(ours)) {
+            // What was received and not acknowledged must come again, also from a server that the
+            // client has gone over to and that has never heard of the name.
+            let safe = asked.acknowledged.filter(|safe| safe.covers(&start));
             self.write(Subscription {
                 name: session.name.clone(),
                 system_identifier,
                 owner: known.map_or_else(|| grant.token.clone(), |known| known.owner),
-                start,
+                start: safe.unwrap_or(start),
                 position: Default::default(),
                 released: Default::default(),
                 acknowledged_at_us: 0,
@@ -281,16 +285,6 @@ impl Registry {
         })
     }
 
-    fn write(&self, subscription: Subscription) -> Result<(), Fault> {
-        let _writing = self.writing.lock();
-        self.store
-            .put(&subscription)
-            .map_err(|error| internal(&error))?;
-        let mut inner = self.inner.lock();
-        inner.names.insert(subscription.name.clone(), subscription);
-        Ok(())
-    }
-
     fn unregister(&self, session: &Session) {
         let mut inner = self.inner.lock();
         inner.sessions.remove(&session.id);
@@ -306,147 +300,14 @@ impl Registry {
         );
     }
 
-    /// Takes an acknowledgement; it must not be of what was never sent.
-    pub(super) fn acknowledge(&self, session: &Session, ack: &Ack) -> Result<(), Fault> {
-        let (sent, _) = session.out.progress();
-        // Without a start there is no stream yet, and nothing to acknowledge.
-        let start = session.start.get().copied();
-        let start = start.unwrap_or(Start::At(Lsn::INVALID));
-        let Some(ack) = acknowledge::admitted(ack, start, sent) else {
-            let message = format!("{} was acknowledged and never sent", ack.position);
-            return Err(Fault::new(FaultCode::BadRequest, message));
-        };
-        let mut inner = self.inner.lock();
-        // What a client said last may be read after its session has ended, and counts as long as
-        // nobody else has taken the name.
-        let holder = inner.holders.get(&session.name);
-        if session.name.is_empty() || holder.is_some_and(|holder| *holder != session.id) {
-            return Ok(());
-        }
-        let Some(known) = inner.names.get_mut(&session.name) else {
-            return Ok(());
-        };
-        known.position = known.position.max(ack.position);
-        known.released = known.released.max(ack.released);
-        known.acknowledged_at_us = now_us();
-        inner.dirty.insert(session.name.clone());
-        Ok(())
-    }
-
-    /// Writes what has been acknowledged, again and again until the server stops.
-    pub(super) fn flush_until_stopped(&self) {
-        loop {
-            let mut inner = self.inner.lock();
-            let stopping = inner.stopping && inner.sessions.is_empty();
-            let dirty: Vec<String> = inner.dirty.drain().collect();
-            drop(inner);
-            for name in dirty {
-                self.flush(&name);
-            }
-            let mut inner = self.inner.lock();
-            if stopping || inner.flushed {
-                inner.flushed = true;
-                self.changed.notify_all();
-                return;
-            }
-            self.changed.wait_for(&mut inner, FLUSH_INTERVAL);
-        }
-    }
-
-    fn flush(&self, name: &str) {
-        let _writing = self.writing.lock();
-        let Some(subscription) = self.inner.lock().names.get(name).cloned() else {
-            return;
-        };
-        if let Err(error) = self.store.put(&subscription) {
-            tracing::warn!(%error, "an acknowledged position could not be written; trying again");
-            self.inner.lock().dirty.insert(name.to_owned());
-        }
-    }
-
-    /// The durable names.
-    pub(crate) fn list(&self) -> Vec<v1::SubscriptionInfo> {
-        let inner = self.inner.lock();
-        let mut list: Vec<_> = inner
-            .names
-            .values()
-            .map(|known| v1::SubscriptionInfo {
-                name: known.name.clone(),
-                position: given(known.position, known.position.timeline.0 != 0),
-                lsn: given(known.released, known.released.0 != 0),
-                connected: inner.holders.contains_key(&known.name),
-                acknowledged_at_us: known.acknowledged_at_us,
-            })
-            .collect();
-        list.sort_by(|a, b| a.name.cmp(&b.name));
-        list
-    }
-
-    /// A name belongs to the token it was made with; a token without bounds may use all.
-    fn check_owner(&self, name: &str, grant: &Grant) -> Result<(), Fault> {
-        let inner = self.inner.lock();
-        match inner.names.get(name) {
-            Some(known) if known.owner != grant.token && !grant.rule.is_all() => {
-                let message = format!("the name {name} belongs to another token");
-                Err(Fault::new(FaultCode::Unauthorised, message))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// The durable names, and where each goes on.
-    pub(crate) fn places(&self) -> Vec<(String, Lsn)> {
-        let inner = self.inner.lock();
-        let names = inner.names.values();
-        names
-            .map(|known| (known.name.clone(), known.resume().lsn()))
-            .collect()
-    }
-
-    /// The cluster's history was left at `at`: nothing from there on was reached by anybody. Names
-    /// whose position lies there are left as they are, and refused when they come.
-    pub(crate) fn forked(&self, at: Lsn) {
-        let mut inner = self.inner.lock();
-        let Inner { names, dirty, .. } = &mut *inner;
-        for known in names.values_mut() {
-            if known.released > at && known.position.commit_lsn < at {
-                known.released = at;
-                dirty.insert(known.name.clone());
-            }
-        }
-        drop(inner);
-        self.changed.notify_all();
-    }
-
-    /// Forgets a name and ends the session that holds it. May block.
-    pub(crate) fn remove(&self, name: &str, grant: &Grant) -> Result<(), Fault> {
-        self.check_owner(name, grant)?;
-        let _writing = self.writing.lock();
-        if !self.inner.lock().names.contains_key(name) {
-            let message = format!("there is no subscription {name}");
-            return Err(Fault::new(FaultCode::NotFound, message));
-        }
-        self.store.remove(name).map_err(|error| internal(&error))?;
-        let mut inner = self.inner.lock();
-        inner.names.remove(name);
-        inner.dirty.remove(name);
-        let holder = inner
-            .holders
-            .get(name)
-            .and_then(|id| inner.sessions.get(id));
-        if let Some(session) = holder {
-            session.out.end(EndReason::Dropped);
-        }
-        Ok(())
-    }
-
-    /// The connected subscribers.
-    pub(crate) fn subscribers(&self) -> Vec<v1::Subscriber> {
+    /// The connected subscribers that the holder of a token may know of.
+    pub(crate) fn subscribers(&self, grant: &Grant) -> Vec<v1::Subscriber> {
         let released = self.provider.status().released;
         let inner = self.inner.lock();
         let mut list: Vec<_> = inner
             .sessions
             .values()
+            .filter(|session| grant.covers(&session.owner))
             .map(|session| {
                 let (sent, state) = session.out.progress();
                 let known = inner.names.get(&session.name);
@@ -540,67 +401,6 @@ impl Drop for Leaving<'_> {
     }
 }
 
-/// A request, read.
-struct Asked {
-    place: Option<Place>,
-    until: Option<Until>,
-    rule: Rule,
-    kinds: Kinds,
-    columns: ColumnLists,
-}
-
-impl Asked {
-    fn parse(
-        request: &v1::OpenSessionRequest,
-        grant: &Grant,
-        provider: &dyn StreamProvider,
-    ) -> Result<Self, Fault> {
-        let bad = |message: String| Fault::new(FaultCode::BadRequest, message);
-        if request.streams > u32::from(STREAMS_MAX) {
-            let streams = request.streams;
-            return Err(bad(format!(
-                "{streams} connections asked for, at most {STREAMS_MAX}"
-            )));
-        }
-        let name_fits =
-            request.name.len() <= NAME_BYTES_MAX && !request.name.chars().any(char::is_control);
-        if !name_fits || request.instance.len() > INSTANCE_BYTES_MAX {
-            return Err(bad(format!(
-                "a name has at most {NAME_BYTES_MAX} printable bytes"
-            )));
-        }
-        check_cluster(provider, request.system_identifier)?;
-        let place = Some(&request.from).filter(|text| !text.is_empty());
-        let place = place.map(|text| text.parse::<Place>()).transpose();
-        let until = Some(&request.until).filter(|text| !text.is_empty());
-        let until = until.map(|text| text.parse::<Until>()).transpose();
-        let asked = Self {
-            place: place.map_err(|error| bad(error.to_string()))?,
-            until: until.map_err(|error| bad(error.to_string()))?,
-            rule: Rule::parse(&request.databases, &request.tables, &request.exclude_tables)?,
-            kinds: Kinds::parse(&request.kinds)?,
-            columns: ColumnLists::parse(&request.columns)?,
-        };
-        grant.rule.check_granted(&asked.rule, &asked.columns)?;
-        if !request.allow_missing {
-            asked.rule.check_exists(provider)?;
-            let databases = &asked.rule.databases;
-            asked.columns.check_exists(databases, provider)?;
-        }
-        Ok(asked)
-    }
-}
-
-/// Refuses places of another cluster; 0 is one that is not known.
-pub(crate) fn check_cluster(provider: &dyn StreamProvider, theirs: u64) -> Result<(), Fault> {
-    let ours = provider.system_identifier();
-    if theirs == 0 || theirs == ours {
-        return Ok(());
-    }
-    let message = format!("the position belongs to cluster {theirs}, this server is beside {ours}");
-    Err(Fault::new(FaultCode::OtherCluster, message).cluster(ours))
-}
-
 /// A text, or nothing where there is nothing to say.
 fn given(what: impl std::fmt::Display, there: bool) -> String {
     if there {
@@ -608,17 +408,6 @@ fn given(what: impl std::fmt::Display, there: bool) -> String {
     } else {
         String::new()
     }
-}
-
-fn internal(error: &StoreError) -> Fault {
-    Fault::new(FaultCode::Internal, error.to_string())
-}
-
-fn now_us() -> i64 {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(now.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// Random bytes that cannot be guessed.

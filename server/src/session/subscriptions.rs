@@ -44,7 +44,26 @@ impl Subscription {
     /// Where it goes on.
     #[must_use]
     pub fn resume(&self) -> Start {
-        Start::resume(self.position, self.released).unwrap_or(self.start)
+        match Start::resume(self.position, self.released) {
+            // What lies before the beginning was never wanted, whatever was said of it.
+            Some(acknowledged) if self.start.covers(&acknowledged) => acknowledged,
+            _ => self.start,
+        }
+    }
+
+    /// The cluster's history was left at `at`: an LSN beyond that was reached says nothing of what
+    /// came instead. Whether anything changed; a position beyond stays, and is refused when its
+    /// client comes.
+    pub(super) fn leave(&mut self, at: Lsn) -> bool {
+        let released = self.released > at && self.position.commit_lsn < at;
+        if released {
+            self.released = at;
+        }
+        let began = matches!(self.start, Start::At(lsn) if lsn > at);
+        if began {
+            self.start = Start::At(at);
+        }
+        released || began
     }
 }
 
@@ -205,6 +224,39 @@ impl SubscriptionStore for FileStore {
 mod tests {
     use super::*;
     use redostream_protocol::TimelineId;
+
+    /// Whatever was said of what lies beyond a fork, nothing of the other history is passed over.
+    #[test]
+    fn nothing_behind_a_fork_is_passed_over() {
+        let commit = |lsn| Position::commit(TimelineId(1), Lsn(lsn));
+        let none = Position::default();
+        for (start, position, released, goes_on) in [
+            (Start::At(Lsn(70)), none, 0, Start::At(Lsn(50))),
+            (Start::At(Lsn(40)), none, 1, Start::At(Lsn(40))),
+            (Start::At(Lsn(30)), none, 0, Start::At(Lsn(30))),
+            (Start::At(Lsn(30)), none, 70, Start::At(Lsn(50))),
+            (Start::At(Lsn(30)), commit(40), 70, Start::At(Lsn(50))),
+            (Start::At(Lsn(30)), commit(40), 45, Start::At(Lsn(45))),
+            (Start::After(commit(40)), none, 0, Start::After(commit(40))),
+            // Refused when its client comes.
+            (Start::After(commit(60)), none, 0, Start::After(commit(60))),
+            (Start::At(Lsn(70)), commit(60), 0, Start::After(commit(60))),
+        ] {
+            let mut name = Subscription {
+                name: "n".to_owned(),
+                system_identifier: 7,
+                owner: String::new(),
+                start,
+                position,
+                released: Lsn(released),
+                acknowledged_at_us: 0,
+            };
+            let before = name.clone();
+            let changed = name.leave(Lsn(50));
+            assert_eq!(changed, name != before);
+            assert_eq!(name.resume(), goes_on, "{before:?}");
+        }
+    }
 
     #[test]
     fn names_survive_and_damage_is_found() {

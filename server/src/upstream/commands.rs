@@ -159,12 +159,7 @@ impl Connection {
         let rows = match self.query(&command).await? {
             Ok(rows) => rows,
             Err(answer) if answer.sqlstate == FEATURE_NOT_SUPPORTED => {
-                return Err(UpstreamError::SlotInvalidated {
-                    slot: slot.to_owned(),
-                    problem: "it is a logical slot; physical replication needs one of its own"
-                        .to_owned(),
-                    needed: None,
-                });
+                return Err(UpstreamError::SlotLogical(slot.to_owned()));
             }
             Err(answer) => {
                 return Err(UpstreamError::Refused {
@@ -284,7 +279,7 @@ async fn read_slot_by_query(
         }
     };
     let command = format!(
-        "SELECT slot_type, restart_lsn, wal_status FROM pg_catalog.pg_replication_slots \
+        "SELECT slot_type, restart_lsn FROM pg_catalog.pg_replication_slots \
          WHERE slot_name = '{slot}'"
     );
     let rows = connection.ask(&command).await?;
@@ -292,22 +287,11 @@ async fn read_slot_by_query(
     if rows.is_empty() {
         return Ok(None);
     }
-    let invalidated = |problem: &str| UpstreamError::SlotInvalidated {
-        slot: slot.to_owned(),
-        problem: problem.to_owned(),
-        needed: None,
-    };
     if text(&rows, 0, &command)? != "physical" {
-        return Err(invalidated(
-            "it is a logical slot; physical replication needs one of its own",
-        ));
+        return Err(UpstreamError::SlotLogical(slot.to_owned()));
     }
     let column = |index: usize| rows.first().and_then(|row| row.get(index)?.as_ref());
-    if column(2).is_some_and(|status| status.as_ref() == b"lost") {
-        return Err(invalidated(
-            "the server has removed WAL that it was to keep",
-        ));
-    }
+    // A slot that was given up has none: whether what is needed is at hand is asked elsewhere.
     match column(1) {
         None => Ok(Some(None)),
         Some(_) => Ok(Some(Some(number(&rows, 1, &command)?))),

@@ -110,8 +110,12 @@ pub(crate) enum UpstreamError {
     /// Somebody else streams from the slot, or our own former connection is not gone yet.
     #[error("replication slot {slot} is in use: {answer}; give every instance a slot of its own")]
     SlotInUse { slot: String, answer: ServerError },
-    /// The server has given the slot up (max_slot_wal_keep_size, idle_replication_slot_timeout),
-    /// or it is a logical one.
+    /// The slot is for logical decoding: somebody else's. It must not be dropped for this.
+    #[error(
+        "replication slot {0} is a logical one, of somebody else; give a name that is free, or that of a physical slot"
+    )]
+    SlotLogical(String),
+    /// The server has given the slot up (max_slot_wal_keep_size, idle_replication_slot_timeout).
     #[error(
         "replication slot {slot} cannot be used any more: {problem}{}; drop it, start again from a new one, and see max_slot_wal_keep_size and idle_replication_slot_timeout",
         needed.map(|lsn| format!(" (WAL from {lsn} on is needed)")).unwrap_or_default()

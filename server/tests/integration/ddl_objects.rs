@@ -262,6 +262,68 @@ const STEPS: &[(&str, &[&str])] = &[
         "create access method own type index handler bthandler",
         &["CREATE ACCESS METHOD access method own"],
     ),
+    (
+        "create extension citext",
+        &[
+            "CREATE EXTENSION extension citext",
+            "COMMENT extension citext",
+        ],
+    ),
+    (
+        "alter extension citext add table s.u",
+        &["ALTER EXTENSION extension citext"],
+    ),
+    (
+        "alter extension citext drop table s.u",
+        &["ALTER EXTENSION extension citext"],
+    ),
+    (
+        "alter default privileges in schema s grant select on tables to other",
+        &["ALTER DEFAULT PRIVILEGES default acl for role postgres in schema s on tables"],
+    ),
+    (
+        "alter default privileges for role other revoke execute on functions from public",
+        &["ALTER DEFAULT PRIVILEGES default acl for role other on functions"],
+    ),
+    (
+        "alter default privileges for role other grant execute on functions to public",
+        &["ALTER DEFAULT PRIVILEGES default acl for role other on functions"],
+    ),
+    (
+        "create schema given; alter default privileges in schema given grant usage on types to other",
+        &[
+            "CREATE SCHEMA schema given",
+            "ALTER DEFAULT PRIVILEGES default acl for role postgres in schema given on types",
+        ],
+    ),
+    ("drop schema given", &["DROP SCHEMA schema given"]),
+    (
+        "create subscription sub connection 'dbname=nowhere' publication pub with (connect = false)",
+        &["CREATE SUBSCRIPTION subscription sub"],
+    ),
+    (
+        "alter subscription sub set (slot_name = none)",
+        &["ALTER SUBSCRIPTION subscription sub"],
+    ),
+    (
+        "alter subscription sub rename to sub2",
+        &["ALTER SUBSCRIPTION subscription sub2"],
+    ),
+    (
+        "drop subscription sub2",
+        &["DROP SUBSCRIPTION subscription sub2"],
+    ),
+    // As SECURITY LABEL does, which needs a provider that no server here brings.
+    (
+        "set allow_system_table_mods = on; \
+         insert into pg_seclabel values ('s.t'::regclass, 'pg_class'::regclass, 1, 'p', 'secret')",
+        &["SECURITY LABEL column s.t"],
+    ),
+    (
+        "set allow_system_table_mods = on; \
+         update pg_seclabel set label = 'public' where provider = 'p'",
+        &["SECURITY LABEL column s.t"],
+    ),
     // Tables that name each other, made and dropped in one unit.
     (
         "begin; create table s.x (id int primary key, y int); \

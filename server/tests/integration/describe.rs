@@ -27,6 +27,9 @@ insert into s.t (label, more) values ('b', 2);
 commit;
 alter table s.t drop column more;
 insert into s.t (label) values ('c');
+create table s.emptied (a int);
+create table s.too (b int);
+truncate s.emptied, s.too;
 ";
 
 struct Served {
@@ -97,12 +100,24 @@ fn columns(structure: &Value) -> Vec<&str> {
 /// gives the same.
 fn hold_against_events(served: &Served, until: &str) {
     let mut last = Value::Null;
-    let mut compared = 0;
+    let (mut compared, mut seen) = (0, Vec::new());
     for event in served.events(until) {
         match event["kind"].as_str().unwrap() {
             "ddl" if event["name"] == "t" => last = event["after"].clone(),
-            "relation" if event["table"] == "t" => {
-                assert_eq!(event["structure"], last);
+            "relation" => {
+                if event["table"] == "t" {
+                    assert_eq!(event["structure"], last);
+                    compared += 1;
+                }
+                seen.push(event["table"].clone());
+            }
+            // Tables without a row are told before they are named too.
+            "truncate" => {
+                let tables = event["tables"].as_array().unwrap();
+                assert_eq!(tables.len(), 2, "{event}");
+                for table in tables {
+                    assert!(seen.contains(&table["table"]), "{table} not in {seen:?}");
+                }
                 compared += 1;
             }
             "commit" if last != Value::Null => {
@@ -114,7 +129,7 @@ fn hold_against_events(served: &Served, until: &str) {
             _ => {}
         }
     }
-    assert!(compared >= 6, "{compared}");
+    assert!(compared >= 7, "{compared}");
 }
 
 #[test]

@@ -1,8 +1,13 @@
 //! Databases whose text is not UTF-8, in JSON and in other encodings. As it is stored, the text
 //! of these cases is compared with the other recorded ones.
 
+use std::collections::HashMap;
+
+use redostream_testdata::cluster::ClusterOptions;
 use redostream_testdata::decoder::{Decode, Decoded};
 use redostream_testdata::recorded::{Case, case, unpack_base};
+use redostream_testdata::scenario::Scenario;
+use redostream_testdata::server::{MAJORS, Server};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -104,5 +109,96 @@ fn json_is_utf8_whatever_the_database_is() {
         assert_eq!(values[0], "UTF-8: é");
         assert_eq!(values[1], &bytes("TEFUSU4xOiDp"));
         assert_eq!(values[2], &bytes("//6A"));
+    }
+}
+
+/// Every character that the encoding's form allows, whether or not it has a meaning, in a table;
+/// and a function that says what it is in UTF-8, none if the server does not know.
+const EVERY_CHARACTER: &str = r"
+    create function utf8(value text) returns text language plpgsql as $$
+    begin
+      return encode(convert_to(to_json(value)::text, 'UTF8'), 'hex');
+    exception when others then
+      return 'none: ' || sqlerrm;
+    end $$;
+    create table c (id int generated always as identity, v text);
+    create function add(bytes bytea) returns void language plpgsql as $$
+    begin
+      insert into c (v) values ('a' || convert_from(bytes, getdatabaseencoding()));
+    exception when character_not_in_repertoire then
+    end $$;
+    create temp table high as select set_byte('\x00', 0, byte) as byte from generate_series(128, 255) byte;
+    select count(add(byte)) from high;
+    select count(add(a.byte || b.byte)) from high a, high b;
+    select count(add('\x8f' || a.byte || b.byte)) from high a, high b where b.byte > '\xa0';
+    select count(add('\x8e' || p.byte || a.byte || b.byte)) from high p, high a, high b
+      where p.byte between '\xa0' and '\xb0' and a.byte > '\xa0' and b.byte > '\xa0'
+        and getdatabaseencoding() = 'EUC_TW';";
+
+#[test]
+fn every_character_is_the_servers_in_json() {
+    for major in MAJORS {
+        let Some(server) = Server::for_test(major) else {
+            continue;
+        };
+        let scenario = Scenario::start(server, &ClusterOptions::default()).unwrap();
+        let mut answers = Vec::new();
+        for (encoding, known) in [
+            ("EUC_TW", 2 * 5864 + 7650),
+            ("EUC_JIS_2004", 8797 + 2436 + 63),
+            ("MULE_INTERNAL", 0),
+        ] {
+            let database = encoding.to_lowercase();
+            let create = format!(
+                "create database {database} encoding '{encoding}' locale 'C' template template0"
+            );
+            scenario.cluster.sql("postgres", &create).unwrap();
+            scenario.cluster.sql(&database, EVERY_CHARACTER).unwrap();
+            let servers: HashMap<i64, String> = scenario
+                .cluster
+                .sql(&database, "select id, utf8(v) from c")
+                .unwrap()
+                .lines()
+                .map(|line| line.split_once('|').unwrap())
+                .map(|(id, hex)| (id.parse().unwrap(), hex.to_owned()))
+                .collect();
+            let found = servers.values().filter(|hex| !hex.starts_with("none"));
+            assert_eq!(found.count(), known, "{encoding} on {major}");
+            answers.push((database, servers));
+        }
+        let recording = scenario.finish().unwrap();
+        for (database, servers) in answers {
+            let decode = Decode::new(&programs::server(), &recording.base)
+                .wal(&recording.wal)
+                .database(&database)
+                .with("--end", &recording.end)
+                .with("--format", "json");
+            let (mut compared, mut refused) = (0, 0);
+            let printed = String::from_utf8(decode.run().unwrap().printed).unwrap();
+            for line in printed.lines() {
+                let event: Value = serde_json::from_str(line).unwrap();
+                if event["kind"] != "insert" {
+                    continue;
+                }
+                let (ours, hex) = (
+                    &event["new"]["v"],
+                    &servers[&event["new"]["id"].as_i64().unwrap()],
+                );
+                compared += 1;
+                if let Some(why) = hex.strip_prefix("none: ") {
+                    assert!(ours["base64"].is_string(), "{database}: {ours}, not {why}");
+                    refused += 1;
+                    continue;
+                }
+                let bytes: Vec<u8> = (0..hex.len())
+                    .step_by(2)
+                    .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
+                    .collect();
+                let servers: Value = serde_json::from_slice(&bytes).unwrap();
+                assert_eq!(ours, &servers, "{database} on {major}");
+            }
+            assert_eq!(compared, servers.len());
+            println!("PostgreSQL {major}, {database}: {compared} characters, {refused} unknown");
+        }
     }
 }

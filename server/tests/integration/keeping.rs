@@ -8,18 +8,12 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use redostream_testdata::cluster::{Cluster, ClusterOptions};
 use redostream_testdata::compare::compare;
 use redostream_testdata::decoder::run_to_end;
 
 use crate::programs;
-use crate::restart::{Scene, ready};
+use crate::restart::{Scene, ready, small_segments, status};
 use crate::serve::{Background, free_ports, subscribe};
-
-fn write(primary: &Cluster) {
-    let sql = "insert into pgbench_history (tid, bid, aid, delta, filler) select 1, 1, i, i, 'more' from generate_series(1, 5000) i";
-    primary.sql("app", sql).unwrap();
-}
 
 /// The page of metrics.
 pub(crate) fn metrics(port: u16) -> String {
@@ -60,22 +54,12 @@ fn segments(pg_wal: &Path) -> Vec<String> {
 
 #[test]
 fn wal_is_kept_as_long_as_it_is_needed_and_missed_by_name() {
-    let options = ClusterOptions {
-        segment_mib: 1,
-        ..ClusterOptions::default()
-    };
-    let options = options
-        .with("min_wal_size", "2MB")
-        .with("max_wal_size", "4MB")
-        .with("wal_keep_size", "0");
-    let Some(mut scene) = Scene::with(15, &options) else {
+    let Some(mut scene) = Scene::with(15, &small_segments()) else {
         return;
     };
     let page = free_ports();
     let serve = |scene: &Scene, more: &[&str]| {
-        let mut command = scene.command(&scene.primary);
-        command.args(["--restart-point-wal", "256KiB", "--retain", "1MiB"]);
-        command.args(["--metrics", &format!("127.0.0.1:{page}")]);
+        let mut command = scene.frugal(page);
         command.args(more);
         command
     };
@@ -86,18 +70,12 @@ fn wal_is_kept_as_long_as_it_is_needed_and_missed_by_name() {
     let mut live = Background::start(&mut command);
 
     // The slot moves on with what is acknowledged.
-    let question =
-        "select restart_lsn - '0/0' from pg_replication_slots where slot_name = 'redostream'";
-    let kept = |scene: &Scene| -> u64 {
-        let text = scene.primary.sql("postgres", question).unwrap();
-        text.trim().parse().unwrap()
-    };
-    let first = kept(&scene);
+    let first = scene.slot_at();
     let since = Instant::now();
     let mut writes = 0;
-    while kept(&scene) < first + (2 << 20) {
+    while scene.slot_at() < first + (2 << 20) {
         assert!(since.elapsed() < Duration::from_secs(60), "the slot stays");
-        write(&scene.primary);
+        scene.insert(5000);
         writes += 1;
         std::thread::sleep(Duration::from_millis(200));
     }
@@ -117,7 +95,7 @@ fn wal_is_kept_as_long_as_it_is_needed_and_missed_by_name() {
         )
     };
     let (buffer, file) = (of("buffer"), of("file"));
-    write(&scene.primary);
+    scene.insert(5000);
     let at = end(&scene);
     until("end", || released() >= at);
     assert!(
@@ -127,11 +105,7 @@ fn wal_is_kept_as_long_as_it_is_needed_and_missed_by_name() {
     );
     let transactions = metric(page, "redostream_transactions_total");
     assert!(transactions >= f64::from(writes + 1), "{transactions}");
-    let mut status = Command::new(programs::client());
-    status.args(["status", "--server", &format!("127.0.0.1:{}", scene.port)]);
-    status.args(["--format", "json"]);
-    let status = status.output().unwrap();
-    let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+    let status = status(scene.port);
     assert_eq!(status["state"], "ready");
     assert_eq!(status["lag_bytes"], 0, "{status}");
     assert!(
@@ -155,7 +129,7 @@ fn wal_is_kept_as_long_as_it_is_needed_and_missed_by_name() {
     let number = lsn >> 20;
     let needed = format!("00000001{:08X}{:08X}", number >> 12, number & 0xFFF);
     // The judge must not hold WAL back either, and misses nothing: no rows are written.
-    write(&scene.primary);
+    scene.insert(5000);
     let at = scene.primary.flushed_lsn().unwrap();
     scene.expected(&at);
     scene.primary.drop_slot("judge").unwrap();
@@ -173,7 +147,7 @@ fn wal_is_kept_as_long_as_it_is_needed_and_missed_by_name() {
         scene.primary.sql("postgres", "checkpoint").unwrap();
     }
     scene.primary.create_slot("app", "judge").unwrap();
-    write(&scene.primary);
+    scene.insert(5000);
     let since = Instant::now();
     let refused = run_to_end(&mut serve(&scene, &[]), Duration::from_secs(20)).unwrap();
     let took = since.elapsed();

@@ -8,6 +8,8 @@
     reason = "a test may end where it stands, and what it calls here cannot be told apart from it"
 )]
 
+#[path = "../session/authority.rs"]
+mod authority;
 mod bad_input;
 mod ddl_capture;
 mod ddl_objects;
@@ -17,6 +19,7 @@ mod files;
 mod json_values;
 mod keeping;
 mod live;
+mod nested_types;
 mod operating;
 mod programs;
 mod recorded;
@@ -24,8 +27,11 @@ mod refused;
 mod replica;
 mod restart;
 mod resume;
+mod room;
+mod secure;
 mod serve;
 mod subscribing;
 mod timelines;
 mod two_phase;
 mod undecodable;
+mod upstreams;

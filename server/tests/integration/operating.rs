@@ -1,9 +1,9 @@
-//! What an operator does to a server, and what befalls it: it is told to stop, its disk is full, a
-//! subscriber never comes back, files come in pieces and in the wrong order.
+//! What an operator does to a server, and what befalls it: it is told to stop, a subscriber never
+//! comes back, files come in pieces and in the wrong order, its slot is given up.
 
 use std::fs;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -17,25 +17,10 @@ use redostream_testdata::slot::parse_lsn;
 use crate::files::FileServer;
 use crate::keeping::{metric, metrics, until};
 use crate::programs;
-use crate::restart::{Scene, begun, ready};
+use crate::restart::{Scene, begun, ready, small_segments, status};
 use crate::serve::{Background, free_ports, subscribe};
 
-fn insert(primary: &Cluster, rows: u32) {
-    let sql = format!(
-        "insert into pgbench_history (tid, bid, aid, delta, filler) \
-         select 1, 1, i, i, 'more' from generate_series(1, {rows}) i"
-    );
-    primary.sql("app", &sql).unwrap();
-}
-
-fn status(port: u16) -> serde_json::Value {
-    let mut status = Command::new(programs::client());
-    status.args(["status", "--server", &format!("127.0.0.1:{port}")]);
-    let output = status.args(["--format", "json"]).output().unwrap();
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
-fn lsn_of(point: &Path) -> u64 {
+pub(crate) fn lsn_of(point: &Path) -> u64 {
     let name = point.file_name().unwrap().to_str().unwrap();
     u64::from_str_radix(name.strip_prefix("restart-").unwrap(), 16).unwrap()
 }
@@ -61,7 +46,7 @@ fn a_server_that_is_told_to_stop_saves_where_it_was() {
     )
     .unwrap();
     for stop in 0..3 {
-        insert(&scene.primary, 1000);
+        scene.insert(1000);
         let end = scene.primary.flushed_lsn().unwrap();
         let at = parse_lsn(&end).unwrap();
         until("end", || {
@@ -96,23 +81,13 @@ fn a_server_that_is_told_to_stop_saves_where_it_was() {
 /// when it comes.
 #[test]
 fn a_dead_subscriber_does_not_fill_the_disk() {
-    let options = ClusterOptions {
-        segment_mib: 1,
-        ..ClusterOptions::default()
-    };
-    let options = options
-        .with("min_wal_size", "2MB")
-        .with("max_wal_size", "4MB")
-        .with("wal_keep_size", "0");
-    let Some(scene) = Scene::with(15, &options) else {
+    let Some(scene) = Scene::with(15, &small_segments()) else {
         return;
     };
     scene.primary.drop_slot("judge").unwrap();
     let page = free_ports();
-    let mut command = scene.command(&scene.primary);
-    command.args(["--restart-point-wal", "256KiB", "--retain", "1MiB"]);
+    let mut command = scene.frugal(page);
     command.args(["--max-retained-wal", "6MiB", "--buffer", "1MiB"]);
-    command.args(["--metrics", &format!("127.0.0.1:{page}")]);
     let mut server = Background::start(&mut command);
     ready(&mut server);
     let named = || {
@@ -122,7 +97,7 @@ fn a_dead_subscriber_does_not_fill_the_disk() {
         command
     };
     let mut dead = Background::start(named().args(["--from", "earliest"]));
-    insert(&scene.primary, 10);
+    scene.insert(10);
     dead.wait_until("rows", |dead| dead.printed().len() > 1000);
 
     // Every metric is there, by name and labels.
@@ -169,17 +144,11 @@ fn a_dead_subscriber_does_not_fill_the_disk() {
     until("acknowledgement", || acknowledged(1.0));
     assert_eq!(dead.terminate(), Some(0), "{}", dead.errors());
     let at = metric(page, "redostream_acknowledged_lsn");
-    let kept = || -> f64 {
-        let question =
-            "select restart_lsn - '0/0' from pg_replication_slots where slot_name = 'redostream'";
-        let text = scene.primary.sql("postgres", question).unwrap();
-        text.trim().parse().unwrap()
-    };
     let since = Instant::now();
     let said = "no longer kept for this subscriber";
-    while kept() <= at {
+    while scene.slot_at() as f64 <= at {
         assert!(since.elapsed() < Duration::from_secs(90), "the slot stays");
-        insert(&scene.primary, 5000);
+        scene.insert(5000);
         std::thread::sleep(Duration::from_millis(200));
     }
     let errors = server.errors();
@@ -191,7 +160,7 @@ fn a_dead_subscriber_does_not_fill_the_disk() {
     let since = Instant::now();
     let refused = loop {
         assert!(since.elapsed() < Duration::from_secs(90), "still served");
-        insert(&scene.primary, 5000);
+        scene.insert(5000);
         scene.primary.sql("postgres", "checkpoint").unwrap();
         let mut probe = Command::new(programs::client());
         probe.args(["probe", "--server", &format!("127.0.0.1:{}", scene.port)]);
@@ -207,144 +176,6 @@ fn a_dead_subscriber_does_not_fill_the_disk() {
         "{}",
         refused.errors
     );
-    assert_eq!(server.terminate(), Some(0), "{}", server.errors());
-}
-
-/// A file system of its own for the state, so small that it can be filled.
-struct Small {
-    at: PathBuf,
-    filler: PathBuf,
-}
-
-impl Small {
-    /// Mounted over `at`; none where that is not allowed.
-    fn mount(at: &Path, mib: u32) -> Option<Self> {
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &format!("size={mib}m"), "tmpfs"]);
-        let mounted = mount.arg(at).output();
-        if !mounted.is_ok_and(|output| output.status.success()) {
-            println!("SKIPPED: a file system of its own cannot be mounted here");
-            return None;
-        }
-        Some(Self {
-            at: at.to_owned(),
-            filler: at.join("filler"),
-        })
-    }
-
-    fn fill(&self) {
-        let file = fs::File::create(&self.filler).unwrap();
-        let block = [1; 4096];
-        let mut at = 0;
-        while file.write_all_at(&block, at).is_ok() {
-            at += block.len() as u64;
-        }
-    }
-
-    fn free(&self) {
-        fs::remove_file(&self.filler).unwrap();
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.at).status();
-    }
-}
-
-fn full() -> Option<(Scene, Small, Background)> {
-    let scene = Scene::new(15)?;
-    let small = Small::mount(scene.state.path(), 64)?;
-    let mut command = scene.command(&scene.primary);
-    // Rows stay in memory: it is restart points that find no room.
-    command.args(["--restart-point-wal", "256KiB"]);
-    let mut server = Background::start(&mut command);
-    ready(&mut server);
-    server.wait_until("a restart point", |_| !scene.points().is_empty());
-    Some((scene, small, server))
-}
-
-fn wait_until_it_says_so(scene: &Scene, server: &mut Background) {
-    let since = Instant::now();
-    loop {
-        assert!(
-            since.elapsed() < Duration::from_secs(60),
-            "{}",
-            server.errors()
-        );
-        assert!(
-            server.child.try_wait().unwrap().is_none(),
-            "{}",
-            server.errors()
-        );
-        insert(&scene.primary, 2000);
-        let said = status(scene.port)["waiting_for"].to_string();
-        if said.contains("room for restart points") {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(200));
-    }
-}
-
-#[test]
-fn decoding_waits_for_room_and_goes_on() {
-    let Some((mut scene, small, mut server)) = full() else {
-        return;
-    };
-    let mut live = Background::start(&mut subscribe(scene.port));
-    small.fill();
-    wait_until_it_says_so(&scene, &mut server);
-    assert!(
-        server
-            .errors()
-            .contains("cannot be written; decoding waits")
-    );
-    small.free();
-    insert(&scene.primary, 100);
-    let end = scene.primary.flushed_lsn().unwrap();
-    let expected = scene.expected(&end);
-    live.wait_until("all lines", |live| live.printed().len() >= expected.len());
-    compare(&expected, &live.printed()).unwrap();
-    until("a good word", || {
-        let said = status(scene.port)["waiting_for"].to_string();
-        !said.contains("room")
-    });
-    // Killed, it goes on from a restart point that came after.
-    server.child.kill().unwrap();
-    server.child.wait().unwrap();
-    let mut server = Background::start(&mut scene.command(&scene.primary));
-    ready(&mut server);
-    compare(&expected, &scene.everything(&end)).unwrap();
-    assert_eq!(live.terminate(), Some(0), "{}", live.errors());
-    assert_eq!(server.terminate(), Some(0), "{}", server.errors());
-}
-
-#[test]
-#[ignore = "waits a minute for room that does not come"]
-fn decoding_ends_where_no_room_comes() {
-    let Some((mut scene, small, mut server)) = full() else {
-        return;
-    };
-    small.fill();
-    wait_until_it_says_so(&scene, &mut server);
-    let points = scene.points();
-    let since = Instant::now();
-    let ended = loop {
-        if let Some(ended) = server.child.try_wait().unwrap() {
-            break ended;
-        }
-        assert!(since.elapsed() < Duration::from_secs(90), "goes on");
-        std::thread::sleep(Duration::from_millis(100));
-    };
-    println!("ended after {:?}: {}", since.elapsed(), server.errors());
-    assert_eq!(ended.code(), Some(1), "{}", server.errors());
-    assert!(server.errors().contains("could be written for 60 s"));
-    assert_eq!(scene.points(), points, "the last ones are intact");
-    small.free();
-    let mut server = Background::start(&mut scene.command(&scene.primary));
-    ready(&mut server);
-    let end = scene.primary.flushed_lsn().unwrap();
-    compare(&scene.expected(&end), &scene.everything(&end)).unwrap();
     assert_eq!(server.terminate(), Some(0), "{}", server.errors());
 }
 
@@ -497,16 +328,7 @@ fn segments_come_as_they_like() {
     let mut bad = segments[8].1.clone();
     bad[..4 * 8192].fill(0);
     put(8, &bad);
-    let ended = |live: &mut Background| live.child.try_wait().unwrap();
-    let since = Instant::now();
-    let status = loop {
-        if let Some(status) = ended(&mut live) {
-            break status.code();
-        }
-        assert!(since.elapsed() < Duration::from_secs(60), "no end");
-        std::thread::sleep(Duration::from_millis(50));
-    };
-    assert_eq!(status, Some(3), "{}", live.errors());
+    assert_eq!(live.ended(), Some(3), "{}", live.errors());
     assert!(live.errors().contains(&segments[8].0), "{}", live.errors());
     assert!(lines(&live) >= seen);
     println!("{seen} lines of {}", expected.lines().count());
@@ -515,24 +337,15 @@ fn segments_come_as_they_like() {
 
 /// PostgreSQL gave the slot up while the server was away: it says which WAL it needs, and with that
 /// WAL at hand it goes on.
-#[test]
-fn a_slot_that_was_given_up_is_named_with_what_is_needed() {
-    let options = ClusterOptions {
-        segment_mib: 1,
-        ..ClusterOptions::default()
-    };
-    let options = options
-        .with("min_wal_size", "2MB")
-        .with("max_wal_size", "4MB")
-        .with("wal_keep_size", "0")
-        .with("max_slot_wal_keep_size", "2MB");
-    let Some(scene) = Scene::with(15, &options) else {
+fn a_slot_is_given_up(major: u32) {
+    let options = small_segments().with("max_slot_wal_keep_size", "2MB");
+    let Some(scene) = Scene::with(major, &options) else {
         return;
     };
     scene.primary.drop_slot("judge").unwrap();
     let mut server = Background::start(&mut scene.command(&scene.primary));
     ready(&mut server);
-    insert(&scene.primary, 100);
+    scene.insert(100);
     assert_eq!(server.terminate(), Some(0), "{}", server.errors());
     let needed = lsn_of(scene.points().last().unwrap());
     let needed = format!("{:X}/{:X}", needed >> 32, needed & 0xFFFF_FFFF);
@@ -541,7 +354,7 @@ fn a_slot_that_was_given_up_is_named_with_what_is_needed() {
     let pg_wal = scene.primary.data().join("pg_wal");
     let state = "select coalesce(wal_status, '') from pg_replication_slots";
     until("lost slot", || {
-        insert(&scene.primary, 1500);
+        scene.insert(1500);
         scene
             .primary
             .sql("postgres", "select pg_switch_wal()")
@@ -576,11 +389,22 @@ fn a_slot_that_was_given_up_is_named_with_what_is_needed() {
         found.contains("\"wal-missing\"") && found.contains(&needed),
         "{found}"
     );
-    // With that WAL at hand it goes on.
+    // With that WAL at hand it goes on; from 18 on only with a new slot.
     command.arg("--archive").arg(archive.path());
+    if major >= 18 {
+        let refused = run_to_end(&mut command, Duration::from_secs(20)).unwrap();
+        assert_eq!(refused.status, Some(1), "{}", refused.errors);
+        let said = &refused.errors;
+        assert!(
+            said.contains("slot redostream cannot be used any more"),
+            "{said}"
+        );
+        assert!(said.contains(" on is needed); drop it"), "{said}");
+        scene.primary.drop_slot("redostream").unwrap();
+    }
     let mut server = Background::start(&mut command);
     ready(&mut server);
-    insert(&scene.primary, 10);
+    scene.insert(10);
     let at = parse_lsn(&scene.primary.flushed_lsn().unwrap()).unwrap();
     let since = Instant::now();
     loop {
@@ -594,4 +418,19 @@ fn a_slot_that_was_given_up_is_named_with_what_is_needed() {
         std::thread::sleep(Duration::from_millis(50));
     }
     assert_eq!(server.terminate(), Some(0), "{}", server.errors());
+}
+
+#[test]
+fn a_slot_of_14_is_given_up() {
+    a_slot_is_given_up(14);
+}
+
+#[test]
+fn a_slot_of_15_is_given_up() {
+    a_slot_is_given_up(15);
+}
+
+#[test]
+fn a_slot_of_18_is_given_up() {
+    a_slot_is_given_up(18);
 }

@@ -83,6 +83,18 @@ fn who_is_not_let_in_is_told_why_and_what_to_do() {
         assert!(line.contains(remedy), "{user}: {line}");
         println!("{line}");
     }
+    // Another consumer's slot is not to be dropped for us.
+    cluster.create_slot("postgres", "redostream").unwrap();
+    let line = refusal(&serve(&cluster, &cluster.conninfo("postgres")));
+    assert!(
+        line.contains("is a logical one, of somebody else"),
+        "{line}"
+    );
+    assert!(
+        line.contains("give a name") && !line.contains("drop"),
+        "{line}"
+    );
+    cluster.drop_slot("redostream").unwrap();
     let line = refusal(&serve(
         &cluster,
         &format!("host={host} port=1 user=postgres"),

@@ -221,6 +221,7 @@ fn script(
     let store = FileSpill::new(spill.to_owned(), u64::MAX).unwrap();
     let options = PipelineOptions {
         restart_points: RestartRequest::default(),
+        room_wait: pipeline::ROOM_WAIT,
         decoders: 2,
         partitions: 0,
         chunk_bytes: 64 * 1024,

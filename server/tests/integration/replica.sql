@@ -88,3 +88,17 @@ drop table d.other cascade;
 alter schema d rename to e;
 insert into e.plain (a, b) values (9, 'renamed schema');
 drop type e.span cascade;
+-- Tables that name each other, one after the other and in one transaction, with rows between.
+create schema m;
+create table m.this (id int primary key, other int);
+create table m.that (id int primary key, other int references m.this);
+alter table m.this add foreign key (other) references m.that deferrable;
+begin; set constraints all deferred; insert into m.this values (1, 1), (2, null); insert into m.that values (1, 2); commit;
+begin; create table m.egg (id int primary key, hen int); create table m.hen (id int primary key, egg int references m.egg on delete set null); alter table m.egg add constraint laid foreign key (hen) references m.hen initially deferred; insert into m.egg values (1, 1); insert into m.hen values (1, 1); commit;
+begin; create table m.one (id int primary key, next int); create table m.two (id int primary key, next int references m.one); create table m.three (id int primary key, next int references m.two); alter table m.one add foreign key (next) references m.three; insert into m.one values (1); insert into m.two values (1, 1); update m.one set next = null; commit;
+begin; create table m.root (id int primary key, up int references m.root, first int); create table m.leaf (id int primary key, root int references m.root); alter table m.root add foreign key (first) references m.leaf; commit;
+insert into m.root values (1, 1); insert into m.leaf values (1, 1); update m.root set first = 1;
+begin; create table m.ping (id int primary key, b int); create table m.pong (id int primary key, a int references m.ping); alter table m.ping add constraint back foreign key (b) references m.pong; commit;
+begin; alter table m.ping drop constraint back; alter table m.ping rename to pling; alter table m.pling add constraint back foreign key (b) references m.pong; insert into m.pling values (1); commit;
+begin; create table m.gone_a (id int primary key, b int); create table m.gone_b (id int primary key, a int references m.gone_a); alter table m.gone_a add foreign key (b) references m.gone_b; commit;
+drop table m.gone_a, m.gone_b;

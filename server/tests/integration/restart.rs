@@ -61,6 +61,31 @@ impl Scene {
         command
     }
 
+    /// A server that keeps little WAL, on a cluster with [`small_segments`], and gives metrics.
+    pub(crate) fn frugal(&self, metrics: u16) -> Command {
+        let mut command = self.command(&self.primary);
+        command.args(["--restart-point-wal", "256KiB", "--retain", "1MiB"]);
+        command.args(["--metrics", &format!("127.0.0.1:{metrics}")]);
+        command
+    }
+
+    /// Where the server's slot keeps WAL from.
+    pub(crate) fn slot_at(&self) -> u64 {
+        let question =
+            "select restart_lsn - '0/0' from pg_replication_slots where slot_name = 'redostream'";
+        let text = self.primary.sql("postgres", question).unwrap();
+        text.trim().parse().unwrap()
+    }
+
+    /// Writes rows, all in one transaction.
+    pub(crate) fn insert(&self, rows: u32) {
+        let sql = format!(
+            "insert into pgbench_history (tid, bid, aid, delta, filler) \
+             select 1, 1, i, i, 'more' from generate_series(1, {rows}) i"
+        );
+        self.primary.sql("app", &sql).unwrap();
+    }
+
     /// A server with little memory and many restart points.
     pub(crate) fn serve(&self) -> Background {
         let mut command = self.command(&self.primary);
@@ -87,6 +112,26 @@ impl Scene {
         assert_eq!(got.status, Some(0), "{}", got.errors);
         got.printed
     }
+}
+
+/// Segments of 1 MiB that go as soon as nobody holds them.
+pub(crate) fn small_segments() -> ClusterOptions {
+    let options = ClusterOptions {
+        segment_mib: 1,
+        ..ClusterOptions::default()
+    };
+    options
+        .with("min_wal_size", "2MB")
+        .with("max_wal_size", "4MB")
+        .with("wal_keep_size", "0")
+}
+
+/// What a server says of itself.
+pub(crate) fn status(port: u16) -> serde_json::Value {
+    let mut status = Command::new(programs::client());
+    status.args(["status", "--server", &format!("127.0.0.1:{port}")]);
+    let output = status.args(["--format", "json"]).output().unwrap();
+    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 fn files(directory: &Path, prefix: &str) -> Vec<PathBuf> {

@@ -9,7 +9,7 @@ use redostream_testdata::decoder::run_to_end;
 use crate::restart::{Scene, ready};
 use crate::serve::{Background, subscribe};
 
-fn life(table: &str) -> String {
+pub(crate) fn life(table: &str) -> String {
     format!(
         "create table {table} (id serial primary key, v text);
          insert into {table} (v) select repeat('value ', i) from generate_series(1, 300) i;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use redostream_testdata::cluster::{Cluster, ClusterOptions};
 use redostream_testdata::decoder::{Decoded, run_to_end};
+use redostream_testdata::scenario::Scenario;
 use redostream_testdata::server::{MAJORS, Server};
 
 use crate::programs;
@@ -219,5 +220,59 @@ fn or_its_rows_are_left_out() {
         assert_eq!(skipped, [expected], "{major}");
         assert_eq!(served.server.terminate(), Some(0));
         drop(served.primary);
+    }
+}
+
+/// `decode` has everything before the first row that it cannot decode; whoever does not ask for the
+/// table has the rest too.
+#[test]
+fn decode_stops_there_or_goes_on_without_it() {
+    for major in MAJORS {
+        let Some(server) = Server::for_test(major) else {
+            continue;
+        };
+        let scenario = Scenario::start(server, &ClusterOptions::default()).unwrap();
+        scenario.sql(SETUP).unwrap();
+        scenario
+            .sql(
+                "create table good (a int); create table bad (a int, t text) using own;
+                 create unique index bad_a on bad (a);
+                 insert into good values (1);",
+            )
+            .unwrap();
+        scenario
+            .sql(
+                "begin; insert into good values (2);
+                 insert into bad values (1, repeat('x', 10000)) on conflict (a) do nothing;
+                 insert into good values (3); commit;
+                 insert into bad values (1, 'y') on conflict (a) do update set t = 'z';
+                 insert into good values (4);",
+            )
+            .unwrap();
+        let recording = scenario.finish().unwrap();
+        let decode = |table: &[&str]| {
+            let mut decode = recording.decode(&programs::server());
+            for table in table {
+                decode = decode.with("--table", *table);
+            }
+            decode.with("--format", "json").try_run().unwrap()
+        };
+        let stopped = decode(&[]);
+        assert_eq!(stopped.status, Some(3), "{}", stopped.errors);
+        let why = &stopped.errors;
+        assert!(why.contains("public.bad"), "{why}");
+        assert!(why.contains("its access method is own"), "{why}");
+        let before = told(&stopped.printed);
+        assert_eq!(
+            before.last().unwrap(),
+            "insert good 2",
+            "{major} {before:?}"
+        );
+        let others = decode(&["public.good"]);
+        assert_eq!(others.status, Some(0), "{}", others.errors);
+        let mut rows = told(&others.printed);
+        rows.retain(|line| line.starts_with("insert"));
+        let expected = [1, 2, 3, 4].map(|a| format!("insert good {a}"));
+        assert_eq!(rows, expected, "{major}");
     }
 }

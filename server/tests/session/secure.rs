@@ -1,11 +1,10 @@
 //! Encrypted, authenticated sessions, with the client library; certificates are made here.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use redostream_client::protocol::control::{From as Place, Until};
 use redostream_client::{ClientError, Control, Options, Subscription, Tls};
 use redostream_protocol::wire::FaultCode;
@@ -19,40 +18,8 @@ use rustls_pki_types::ServerName;
 use rustls_pki_types::pem::PemObject;
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::authority::Authority;
 use crate::stream::{Random, blocks, units};
-
-/// An authority with certificates that it has signed, in files.
-struct Authority {
-    directory: tempfile::TempDir,
-    issuer: CertifiedIssuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut parameters = CertificateParams::new(Vec::new()).unwrap();
-        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let issuer = CertifiedIssuer::self_signed(parameters, key).unwrap();
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("ca.pem"), issuer.pem()).unwrap();
-        Self { directory, issuer }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    /// Certificate and key for `name`.
-    fn sign(&self, name: &str) -> (PathBuf, PathBuf) {
-        let key = KeyPair::generate().unwrap();
-        let parameters = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        let signed = parameters.signed_by(&key, &self.issuer).unwrap();
-        let (certificate, file) = (self.path("certificate.pem"), self.path("key.pem"));
-        std::fs::write(&certificate, signed.pem()).unwrap();
-        std::fs::write(&file, key.serialize_pem()).unwrap();
-        (certificate, file)
-    }
-}
 
 struct Secured {
     server: SessionServer,
@@ -278,6 +245,39 @@ async fn tokens_let_in_as_far_as_they_reach() {
         Control::connect(server, Some(token), tls).await.unwrap()
     };
     let mut control = connect(&narrow.token).await;
+    // Nor is it shown to others, connected or not.
+    let mut own = with(Some(&narrow.token));
+    own.name = Some("narrow".into());
+    own.until = None;
+    let holder = Subscription::open(own).await.unwrap();
+    let mut seen = Vec::new();
+    for token in [&narrow.token, &all.token] {
+        let mut control = connect(token).await;
+        let listed = control.subscriptions().await.unwrap().into_iter();
+        let connected = control.status().await.unwrap().subscribers.into_iter();
+        seen.push((
+            listed.map(|one| one.name).collect::<Vec<_>>(),
+            connected.map(|one| one.name).collect::<Vec<_>>(),
+        ));
+    }
+    let of = |names: &[&str]| {
+        names
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(seen[0], (of(&["narrow"]), of(&["narrow"])));
+    assert_eq!(seen[1].0, of(&["cdc", "narrow"]));
+    holder.close().await;
+    let mut foreign = full.clone();
+    foreign.name = Some("all, connected".into());
+    foreign.until = None;
+    let _holder = Subscription::open(foreign).await.unwrap();
+    let connected = control.status().await.unwrap().subscribers;
+    assert!(
+        connected.iter().all(|one| one.name == "narrow"),
+        "{connected:?}"
+    );
     let refused = control.drop_subscription("cdc").await.unwrap_err();
     assert_eq!(refused.exit_status(), 5);
     connect(&all.token)

@@ -94,7 +94,7 @@ fn savepoints(random: &mut Random, world: &mut World, sql: &mut String) {
         if random.chance(8) {
             sql.push_str(&rows::change(random, world));
         } else if random.chance(8) {
-            sql.push_str("select pg_logical_emit_message(true, 'deep', 'x');\ncomment on schema public is 'behind a message';\n");
+            sql.push_str(&upkeep::emit(true, "deep", "'x'"));
         }
         if random.chance(4) {
             let to = level - random.below(level.min(20) + 1);

@@ -96,11 +96,21 @@ fn tablespace(random: &mut Random, world: &World) -> String {
     }
 }
 
-/// A logical message, and a change of a catalog behind it. The server orders the changes of a
+/// A logical message, and a record that says nothing behind it. The server orders the changes of a
 /// transaction's subtransactions by LSN but takes a message's *end*: with a row of another
 /// subtransaction right behind it the two are equal, and which comes first is an accident of its
-/// heap. A catalog's row between them prints nothing and leaves no doubt.
+/// heap. A restore point between them prints nothing and leaves no doubt. It takes no lock, and is
+/// of the same statement: a change of a catalog may fail alone, and leave the message without it.
 // pg: replication/logical/decode.c logicalmsg_decode, reorderbuffer.c ReorderBufferIterCompare [14-18]
+pub fn emit(transactional: bool, prefix: &str, content: &str) -> String {
+    let behind = if transactional {
+        ", pg_create_restore_point('behind a message')"
+    } else {
+        ""
+    };
+    format!("select pg_logical_emit_message({transactional}, '{prefix}', {content}){behind};\n")
+}
+
 fn message(random: &mut Random) -> String {
     let transactional = random.chance(60);
     let prefix = random.pick(&["p", "", "with space", "ü"]);
@@ -110,12 +120,7 @@ fn message(random: &mut Random) -> String {
         let content = random.pick(&["", "content", "line\none", "'quoted'", "0"]);
         format!("'{}'", content.replace('\'', "''"))
     };
-    let behind = if transactional {
-        "comment on schema public is 'behind a message';\n"
-    } else {
-        ""
-    };
-    format!("select pg_logical_emit_message({transactional}, '{prefix}', {content});\n{behind}")
+    emit(transactional, prefix, &content)
 }
 
 fn sequence(random: &mut Random, world: &mut World) -> String {

@@ -246,10 +246,12 @@ impl<W: Write> Output<W> {
             }
             _ => {}
         }
-        if !self.untold.is_empty()
-            && let Some(relation) = self.untold.remove(&header.relation)
-        {
-            push_relation_line(&mut self.lines, &relation);
+        if !self.untold.is_empty() {
+            for version in named(event) {
+                if let Some(relation) = self.untold.remove(&version) {
+                    push_relation_line(&mut self.lines, &relation);
+                }
+            }
         }
         let before = self.lines.len();
         self.renderer_ready();
@@ -318,6 +320,17 @@ impl<W: Write> Output<W> {
         }
         Ok(())
     }
+}
+
+/// The relation versions that an event names.
+fn named(event: &Event<'_>) -> Vec<RelationVersion> {
+    if event.header.kind != EventKind::Truncate {
+        return vec![event.header.relation];
+    }
+    let mut versions = Cursor::new(event.payload);
+    std::iter::from_fn(|| versions.u32("truncated relation").ok())
+        .map(RelationVersion)
+        .collect()
 }
 
 /// Whether `begin` is the begin event of `header`'s transaction.

@@ -206,7 +206,7 @@ impl Following<'_> {
         self.subscription.close().await;
         match result? {
             Ending::Stopped => Ok(()),
-            Ending::Finished(end) => judge(&end, command.until.is_some()),
+            Ending::Finished(end) => judge(&end),
         }
     }
 
@@ -227,14 +227,10 @@ impl Following<'_> {
 }
 
 /// Whether the end is the one that was asked for.
-fn judge(end: &End, until: bool) -> Result<(), Failure> {
+fn judge(end: &End) -> Result<(), Failure> {
     match end.reason {
-        EndReason::SourceEnded if until => Err(Failure::Ended(format!(
-            "the log ends at {} before the place given with --until",
-            end.released
-        ))),
         EndReason::Dropped => Err(Failure::Ended("the subscription was dropped".to_owned())),
         EndReason::ServerStopping => Err(Failure::Ended("the server stops".to_owned())),
-        EndReason::Until | EndReason::SourceEnded => Ok(()),
+        EndReason::Until => Ok(()),
     }
 }

@@ -295,6 +295,21 @@ fn speculative_inserts_wait_for_their_confirmation() {
     assert_eq!((blocks[0].rows, blocks[0].events), (1, 3));
 
     let mut log = Log::default();
+    let undecodable = |log: &mut Log| {
+        let why = header(EventKind::SpeculativeInsert, 700, 1, flags::UNDECODABLE);
+        log.event(700, why, b"why");
+    };
+    undecodable(&mut log);
+    mark(&mut log, EventKind::SpeculativeAbort);
+    insert(&mut log, b"confirmed");
+    mark(&mut log, EventKind::SpeculativeConfirm);
+    undecodable(&mut log);
+    mark(&mut log, EventKind::SpeculativeConfirm);
+    log.commit(700, &[]);
+    let blocks = feed(&log, ALL_AT_ONCE).unwrap();
+    assert_eq!((blocks[0].rows, blocks[0].events), (1, 4));
+
+    let mut log = Log::default();
     mark(&mut log, EventKind::SpeculativeConfirm);
     log.commit(700, &[]);
     assert!(matches!(

@@ -1,15 +1,17 @@
 //! From two states of an object to the events that lead from one to the other.
 
+use redostream_protocol::Oid;
 use redostream_protocol::ddl::{DdlEvent, ObjectShape, Property, TableShape};
 use redostream_protocol::schema::Name;
 
+use super::super::layout::oid;
 use super::state::{OtherState, State, TableState};
 
-/// Appends the events of one object's change.
+/// Appends the events of the change of one object, which is told of by its row in `catalog`.
 pub(crate) fn of_change(
     before: Option<&State>,
     after: Option<&State>,
-    comment: bool,
+    catalog: Oid,
     events: &mut Vec<DdlEvent>,
 ) {
     match (before, after) {
@@ -37,10 +39,11 @@ pub(crate) fn of_change(
                 _ => "ALTER",
             };
             let mut event = named_after(named.clone());
-            event.command = if comment {
-                "COMMENT".to_owned()
-            } else {
-                format!("{verb} {}", event.object.to_uppercase())
+            event.command = match catalog {
+                oid::DESCRIPTION => "COMMENT".to_owned(),
+                oid::SECURITY_LABEL => "SECURITY LABEL".to_owned(),
+                oid::DEFAULT_ACL => "ALTER DEFAULT PRIVILEGES".to_owned(),
+                _ => format!("{verb} {}", event.object.to_uppercase()),
             };
             event.before = before.map(shape);
             event.after = after.map(shape);

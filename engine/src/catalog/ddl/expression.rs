@@ -461,12 +461,12 @@ impl<'a, 'c> Printer<'a, 'c> {
             cache: &mut cache,
             depends_on: Vec::new(),
         };
-        let (desc, needs_catalog) = describer.describe(Oid(data_type), 0).ok()?;
-        if needs_catalog {
+        let described = describer.describe(Oid(data_type), 0).ok()?;
+        if described.needs_catalog {
             return None;
         }
         let mut out = Vec::new();
-        let known = TypeRenderer::new(&desc).text(value, &self.context, &mut out);
+        let known = TypeRenderer::new(&described.desc).text(value, &self.context, &mut out);
         (known.ok()? == Known::Yes).then_some(out)
     }
 }

@@ -20,15 +20,20 @@
 //!                             order ─► events
 //! ```
 
+mod comment;
 mod constraint;
+mod data_type;
 mod events;
 mod expression;
 mod index;
+mod linked;
 mod names;
 mod node;
 mod order;
 mod other;
 mod partition;
+mod privileges;
+mod sequence;
 mod state;
 mod statement;
 mod table;
@@ -246,9 +251,8 @@ impl Catalog {
         let changes = stage.changes(&touched)?;
         for change in ordered(changes) {
             if !change.hidden {
-                let comment = change.key.class.is_valid();
                 let (before, after) = (change.before.as_ref(), change.after.as_ref());
-                events::of_change(before, after, comment, &mut events);
+                events::of_change(before, after, change.key.catalog, &mut events);
             }
             let latest = told.entry(change.key).or_default();
             latest.retain(|(other, _)| *other != xid);
@@ -340,7 +344,7 @@ fn read(view: &View<'_>, key: &Touched) -> Result<Option<State>, CatalogError> {
             Ok(Some(State::Table(Box::new(state))))
         }
         b'S' => {
-            let sequence = other::sequence(view, &class)?;
+            let sequence = sequence::sequence(view, &class)?;
             Ok(sequence.map(|sequence| State::Other(Box::new(sequence))))
         }
         _ => Ok(None),
@@ -437,7 +441,7 @@ impl Comparison<'_> {
             all.iter().find(|change| change.key == key)
         };
         if change.key.class.is_valid() {
-            // A comment goes with its object.
+            // A comment or label goes with its object.
             let subject = Touched::new(change.key.class, change.key.oid);
             let gone = |change: &&Change| change.key == subject && change.after.is_none();
             return Ok(change.after.is_none() && all.iter().any(|change| gone(&change)));
@@ -460,6 +464,12 @@ impl Comparison<'_> {
             "trigger" | "policy" | "rule" | "statistics" => {
                 Ok(of_table(other.table).is_some_and(|table| table.after.is_none()))
             }
+            // Nothing is left that they could be of.
+            "default acl" => Ok(other.references.iter().any(|schema| {
+                let key = Touched::new(oid::NAMESPACE, *schema);
+                all.iter()
+                    .any(|change| change.key == key && change.after.is_none())
+            })),
             "function" | "type" | "cast" => self.is_internal(change),
             _ => Ok(false),
         }
@@ -471,7 +481,7 @@ impl Comparison<'_> {
         if of_extension(change) || !all.iter().any(of_extension) {
             return Ok(false);
         }
-        self.depends(change, b'e')
+        self.depends(change, touched::MEMBER)
     }
 
     /// Whether an object was made as a part of another one, as the functions of a range type are.

@@ -1,7 +1,7 @@
 //! Names as the server prints them with an empty `search_path`.
 
 use redostream_protocol::Oid;
-use redostream_protocol::ddl::TableName;
+use redostream_protocol::ddl::{Property, TableName};
 use redostream_protocol::render::identifier::push_identifier;
 use redostream_protocol::schema::Name;
 
@@ -9,6 +9,7 @@ use super::super::CatalogError;
 use super::super::layout::oid;
 use super::super::type_desc::{PG_CATALOG, format_type_of};
 use super::super::view::{Row, View};
+use super::table::attributes;
 
 /// Types whose text differs when modifiers are asked for and there are none: with a modifier of
 /// one, their SQL names would say too much.
@@ -48,6 +49,26 @@ pub(crate) fn quoted_list<'n>(
         }
         quoted(view, out, name);
     }
+}
+
+/// A role's name; none for one that is not there.
+pub(crate) fn role_name(view: &View<'_>, oid: Oid) -> Result<Option<Name>, CatalogError> {
+    let role = view.row_of(oid::AUTHID, "oid", oid)?;
+    role.map(|row| row.name("rolname")).transpose()
+}
+
+/// The name of a table's column, by its number.
+pub(crate) fn column_name(
+    view: &View<'_>,
+    table: Oid,
+    number: i32,
+) -> Result<Property, CatalogError> {
+    for row in attributes(view, table)? {
+        if i32::from(row.i16("attnum")?) == number {
+            return Ok(Property::Text(row.name("attname")?));
+        }
+    }
+    Ok(Property::Null)
 }
 
 /// A schema's name; empty for one that is not there.

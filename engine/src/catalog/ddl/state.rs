@@ -5,7 +5,7 @@ use redostream_protocol::ddl::{Expression, Property, TableShape};
 use redostream_protocol::schema::Name;
 use serde::{Deserialize, Serialize};
 
-use super::other::Privileges;
+use super::privileges::Privileges;
 
 /// What is known of an object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -112,40 +112,38 @@ fn split(sent: &[u8]) -> Option<Vec<Statement<'_>>> {
     let (mut at, mut begin, mut depth) = (0, 0, 0_usize);
     while let Some(&byte) = sent.get(at) {
         let rest = &sent[at..];
-        match byte {
+        at += match byte {
             b'-' if rest.starts_with(b"--") => {
-                at += rest
-                    .iter()
-                    .position(|byte| matches!(byte, b'\n' | b'\r'))
-                    .unwrap_or(rest.len());
+                let end = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+                end.unwrap_or(rest.len())
             }
-            b'/' if rest.starts_with(b"/*") => at += comment(rest)?,
+            b'/' if rest.starts_with(b"/*") => comment(rest)?,
             b'\'' => {
                 // A backslash may or may not be an escape, as the session has it.
                 let length = quoted(rest, b'\'')?;
                 if rest[..length].contains(&b'\\') {
                     return None;
                 }
-                at += length;
+                length
             }
             b'"' => {
                 let length = quoted(rest, b'"')?;
                 words.push(unquoted(&rest[1..length - 1]));
-                at += length;
+                length
             }
-            b'$' => at += dollar_quoted(rest)?,
+            b'$' => dollar_quoted(rest)?,
             b'(' | b'[' => {
                 depth += 1;
-                at += 1;
+                1
             }
             b')' | b']' => {
                 depth = depth.checked_sub(1)?;
-                at += 1;
+                1
             }
             b';' if depth == 0 => {
                 finish(&sent[begin..at], &mut words, &mut statements);
-                at += 1;
-                begin = at;
+                begin = at + 1;
+                1
             }
             byte if is_word(byte) => {
                 let length = rest
@@ -158,10 +156,10 @@ fn split(sent: &[u8]) -> Option<Vec<Statement<'_>>> {
                     return None;
                 }
                 words.push(word);
-                at += length;
+                length
             }
-            _ => at += 1,
-        }
+            _ => 1,
+        };
     }
     finish(&sent[begin..], &mut words, &mut statements);
     (depth == 0).then_some(statements)

@@ -4,18 +4,18 @@ use redostream_protocol::{DatabaseOid, Oid};
 use serde::{Deserialize, Serialize};
 
 use super::super::layout::{CatalogLayout, oid};
-use super::super::tuple::fixed_u32;
+use super::super::tuple::{fixed_u8, fixed_u32};
 
 /// An object whose catalog rows were written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct Touched {
     /// The catalog that the object itself stands in.
     pub(crate) catalog: Oid,
-    /// Its OID; for a comment, that of the object it is on.
+    /// Its OID; for a comment or label, that of the object it is on.
     pub(crate) oid: Oid,
-    /// For a comment: the catalog of the object it is on.
+    /// For a comment or label: the catalog of the object it is on.
     pub(crate) class: Oid,
-    /// For a comment: the column, 0 for the whole object.
+    /// For a comment or label: the column, 0 for the whole object.
     pub(crate) sub: i32,
 }
 
@@ -55,7 +55,7 @@ const PARTS: [(Oid, &str, Oid); 19] = [
 ];
 
 /// Objects that have a row of their own and are told of by name.
-const WHOLE: [Oid; 25] = [
+const WHOLE: [Oid; 27] = [
     oid::NAMESPACE,
     oid::PROC,
     oid::TRIGGER,
@@ -81,11 +81,21 @@ const WHOLE: [Oid; 25] = [
     oid::CAST,
     oid::TRANSFORM,
     oid::USER_MAPPING,
+    oid::DEFAULT_ACL,
+    oid::SUBSCRIPTION,
 ];
+
+/// What is said of an object, in a catalog beside it.
+const SAID: [Oid; 2] = [oid::DESCRIPTION, oid::SECURITY_LABEL];
+
+/// How a member of an extension depends on it.
+// pg: catalog/dependency.h DEPENDENCY_EXTENSION [14-18]
+pub(crate) const MEMBER: u8 = b'e';
 
 /// Whether rows of a catalog can lead to DDL events.
 pub(crate) fn concerns(catalog: Oid) -> bool {
-    catalog == oid::DESCRIPTION
+    catalog == oid::DEPEND
+        || SAID.contains(&catalog)
         || WHOLE.contains(&catalog)
         || PARTS.iter().any(|(part, _, _)| *part == catalog)
 }
@@ -110,7 +120,16 @@ pub(crate) fn objects_of(
     {
         found(Touched::new(catalog, oid));
     }
-    if catalog == oid::DESCRIPTION
+    // An extension is the sum of its members: nothing else is written when one is added or dropped.
+    if catalog == oid::DEPEND
+        && column("refclassid") == Some(oid::EXTENSION)
+        && let Some(at) = layout.fixed_offset("deptype")
+        && fixed_u8(tuple, at) == Some(MEMBER)
+        && let Some(extension) = column("refobjid")
+    {
+        found(Touched::new(oid::EXTENSION, extension));
+    }
+    if SAID.contains(&catalog)
         && let (Some(object), Some(class), Some(sub)) =
             (column("objoid"), column("classoid"), column("objsubid"))
     {

@@ -33,6 +33,7 @@ use super::index::Tid;
 use super::layout::{CatalogLayout, GLOBAL_TABLESPACE, oid};
 use super::pages::{Page, PageError};
 use super::store::Store;
+use super::tuple::fixed_u32;
 use super::writer::{KEYS, Object, ObjectKind};
 use crate::framing::record::{BlockRef, MAIN_FORK, Record};
 use crate::framing::rmgr::{heap, id};
@@ -271,14 +272,24 @@ impl<'a> Replay<'_, '_, 'a> {
             let Some(catalog) = self.store.owner(*node) else {
                 continue;
             };
-            if !node.database.is_valid() || !concerns(catalog) {
+            if !concerns(catalog) {
                 continue;
             }
-            let layout = super::view::layout_of(self.store, node.database, catalog);
             let page = self.store.file(*node).and_then(|file| file.page(tid.block));
-            let tuple = page.and_then(|page| page.tuple(tid.offset).ok());
-            if let (Some(layout), Some(tuple)) = (layout, tuple) {
-                written.database = node.database;
+            let Some(tuple) = page.and_then(|page| page.tuple(tid.offset).ok()) else {
+                continue;
+            };
+            let database = match catalog {
+                // Its second column, in every version, is the database it is of.
+                // pg: catalog/pg_subscription.h subdbid [14-18]
+                oid::SUBSCRIPTION => fixed_u32(tuple, 4).map_or(node.database, Oid),
+                _ => node.database,
+            };
+            if !database.is_valid() {
+                continue;
+            }
+            if let Some(layout) = super::view::layout_of(self.store, database, catalog) {
+                written.database = database;
                 let objects = &mut written.objects;
                 objects_of(catalog, &layout, tuple, |object| objects.push(object));
             }

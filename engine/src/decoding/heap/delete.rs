@@ -23,6 +23,11 @@ const CONTAINS_OLD_KEY: u8 = 1 << 2;
 const IS_SUPER: u8 = 1 << 3;
 const FIXED_BYTES: usize = 8;
 
+/// Whether the main data is of a record that withdraws a speculative insert.
+pub(crate) fn is_withdrawal(main: &[u8]) -> bool {
+    main.get(7).is_some_and(|flags| flags & IS_SUPER != 0)
+}
+
 #[inline]
 pub(crate) fn decode(
     parts: Parts<'_>,

@@ -25,6 +25,11 @@ pub(crate) fn is_ordinary(main: &[u8]) -> bool {
     matches!(main, [_, _, flags] if flags & (IS_SPECULATIVE | CONTAINS_NEW_TUPLE) == CONTAINS_NEW_TUPLE)
 }
 
+/// Whether the main data is of a record that a later one confirms or withdraws.
+pub(crate) fn is_speculative(main: &[u8]) -> bool {
+    main.get(2).is_some_and(|flags| flags & IS_SPECULATIVE != 0)
+}
+
 #[inline]
 pub(crate) fn decode(
     parts: Parts<'_>,

@@ -3,7 +3,7 @@
 use super::UTF8;
 use crate::event::{Columns, Event};
 use crate::ids::Lsn;
-use crate::render::large::{Bytewise, Form, LargeValue, Stored, bytewise};
+use crate::render::large::{Form, LargeValue, Parts, Piecewise, Stored, piecewise};
 use crate::render::object::Object;
 use crate::render::{ColumnError, Content, column_content, qualified};
 use crate::render::{RenderError, SessionSettings};
@@ -41,7 +41,7 @@ pub(super) struct ColumnJson {
     key_text: Vec<u8>,
     renderer: TypeRenderer,
     /// Whether, and how, a large value can be written piece by piece.
-    bytewise: Option<Bytewise>,
+    piecewise: Option<Piecewise>,
     /// Whether it belongs to the replica identity's key.
     key: bool,
     name: Name,
@@ -74,10 +74,11 @@ impl ColumnJson {
     fn new(column: &Column, encoding: i32) -> Self {
         let mut key_text = Vec::new();
         push_json_name(&mut key_text, encoding, column.name.as_bytes());
+        let renderer = TypeRenderer::new(&column.data_type);
         ColumnJson {
             key_text,
-            renderer: TypeRenderer::new(&column.data_type),
-            bytewise: bytewise(&column.data_type),
+            piecewise: piecewise(&column.data_type, &renderer),
+            renderer,
             key: column.key,
             name: column.name.clone(),
         }
@@ -131,18 +132,19 @@ impl<'a> Tuples<'a> {
             let fail = |error: ColumnError| error.at(lsn, &relation.qualified, &column.name);
             let value = self.columns.read();
             let value = value.map_err(|source| RenderError::Event { lsn, source })?;
-            if let (Some(large), Some(bytewise)) = (&mut self.large, column.bytewise) {
+            if let (Some(large), Some(piecewise)) = (&mut self.large, column.piecewise) {
                 let end = self.columns.offset();
                 let stored = Stored::of(value, end, relation.value_bytes_max).map_err(fail)?;
                 if let Some(stored) = stored
-                    && let Some(form) =
-                        string_form(bytewise, &relation.context, &stored, self.payload)
+                    && let Some(value) = column
+                        .large(piecewise, &relation.context, stored, self.payload)
+                        .map_err(|error| fail(ColumnError::Value(error)))?
                 {
                     out.push(separator);
                     separator = b',';
                     out.extend_from_slice(&column.key_text);
                     out.push(b':');
-                    leave_out(stored, form, large, out);
+                    value.leave_out(piecewise, self.payload, large, out);
                     continue;
                 }
             }
@@ -196,43 +198,82 @@ impl<'a> Tuples<'a> {
     }
 }
 
-/// How a large value is written, if it is text that need not be converted.
-fn string_form(
-    bytewise: Bytewise,
-    context: &TextContext,
-    stored: &Stored,
-    payload: &[u8],
-) -> Option<Form> {
-    if bytewise == Bytewise::Hex {
-        return Some(Form::Hex);
-    }
-    let bytes = stored.bytes(payload);
-    let is_utf8 = context.encoding == UTF8 && std::str::from_utf8(bytes).is_ok();
-    if !is_utf8 || bytes.contains(&0) {
-        return None;
-    }
-    Some(match bytewise {
-        Bytewise::Json => Form::JsonLine,
-        _ => Form::JsonString,
-    })
+/// A large value that can be written piece by piece.
+struct Large {
+    stored: Stored,
+    form: Form,
+    parts: Option<Parts>,
 }
 
-/// Appends what stands around a large value.
-fn leave_out(stored: Stored, form: Form, large: &mut Vec<LargeValue>, out: &mut Vec<u8>) {
-    let quoted = form != Form::JsonLine;
-    if quoted {
-        out.push(b'"');
-    }
-    if form == Form::Hex {
-        out.extend_from_slice(b"\\\\x");
-    }
-    large.push(LargeValue::new(out.len(), stored, form));
-    if quoted {
-        out.push(b'"');
+impl Large {
+    /// Appends what stands around it.
+    fn leave_out(
+        mut self,
+        piecewise: Piecewise,
+        payload: &[u8],
+        large: &mut Vec<LargeValue>,
+        out: &mut Vec<u8>,
+    ) {
+        if let Some(parts) = self.parts {
+            large.push(LargeValue::of_parts(
+                out.len(),
+                self.stored,
+                self.form,
+                parts,
+            ));
+            return;
+        }
+        let quoted = self.form != Form::JsonLine;
+        if quoted {
+            out.push(b'"');
+        }
+        match piecewise {
+            Piecewise::Hex => out.extend_from_slice(b"\\\\x"),
+            Piecewise::Xml => self.stored.take_declaration(payload, self.form, out),
+            _ => {}
+        }
+        large.push(LargeValue::new(out.len(), self.stored, self.form));
+        if quoted {
+            out.push(b'"');
+        }
     }
 }
 
 impl ColumnJson {
+    /// How a large value is written, if it need not be converted as a whole.
+    fn large(
+        &self,
+        piecewise: Piecewise,
+        context: &TextContext,
+        stored: Stored,
+        payload: &[u8],
+    ) -> Result<Option<Large>, ValueError> {
+        let bytes = stored.bytes(payload);
+        let (form, parts) = match piecewise {
+            Piecewise::Hex => (Form::Hex, None),
+            Piecewise::Parts => match Parts::of(bytes, &self.renderer, context, true)? {
+                None => return Ok(None),
+                parts => (Form::Verbatim, parts),
+            },
+            _ => {
+                let is_utf8 = context.encoding == UTF8 && std::str::from_utf8(bytes).is_ok();
+                if !is_utf8 || bytes.contains(&0) {
+                    return Ok(None);
+                }
+                let form = match piecewise {
+                    Piecewise::Json => Form::JsonLine,
+                    _ => Form::JsonString,
+                };
+                (form, None)
+            }
+        };
+        Ok(Some(Large {
+            stored,
+            form,
+            parts,
+        }))
+    }
+
     fn push(
         &self,
         content: Content<'_>,
