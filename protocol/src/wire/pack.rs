@@ -27,7 +27,6 @@
 use bytes::Bytes;
 
 use super::error::WireError;
-use crate::Cursor;
 use crate::event::{EventKind, HEADER_BYTES};
 
 /// Bytes of events that one packed byte can make, at most: a head has at least two.
@@ -40,6 +39,9 @@ const SHORT_BYTES: usize = 48;
 const LARGE_BYTES: usize = 512;
 /// So many bytes decide whether events are large.
 const SAMPLE_BYTES: usize = 8 * 1024;
+
+/// Longer than any head: 1 + 4 + 4 + 4 + 12 + 4 bytes.
+const HEAD_BYTES_MAX: usize = 32;
 
 const KIND: u8 = 1;
 const XID_NEXT: u8 = 1 << 1;
@@ -139,8 +141,7 @@ impl Before {
 
     #[inline(never)]
     fn write_unusual(&mut self, now: Self, payload: u32, heads: &mut Vec<u8>) {
-        // Longer than any head; cut to what was written.
-        let mut head = [0; 32];
+        let mut head = [0; HEAD_BYTES_MAX];
         let mut at = 1;
         let mut control = 0;
         macro_rules! put {
@@ -202,51 +203,67 @@ impl Before {
     /// so that the caller's loop keeps in registers what it knows.
     #[inline(never)]
     fn read_unusual(mut self, heads: &[u8]) -> Option<Head> {
-        let mut heads = Cursor::new(heads);
-        let control = heads.u8("head").ok()?;
+        // A copy of fixed length, in which reading is cheap; what is beyond the heads' end is 0 and
+        // not taken.
+        let mut head = [0; HEAD_BYTES_MAX];
+        let there = heads.len().min(HEAD_BYTES_MAX);
+        head[..there].copy_from_slice(&heads[..there]);
+        let mut at = 1;
+        let u32_here = |at: &mut usize| -> Option<u32> {
+            let bytes = head.get(*at..)?.first_chunk()?;
+            *at += 4;
+            Some(u32::from_le_bytes(*bytes))
+        };
+        let control = *heads.first()?;
         let mut now = self;
         if control & KIND != 0 {
-            now.kind = both(0, heads.u32("kind").ok()?);
+            now.kind = both(0, u32_here(&mut at)?);
         }
         let xid = match control & XID {
             0 => now.xid(),
             XID_NEXT => now.xid().wrapping_add(1),
-            XID_GIVEN => heads.u32("xid").ok()?,
+            XID_GIVEN => u32_here(&mut at)?,
             _ => return None,
         };
         let relation = match control & RELATION {
             0 => now.relation(),
-            _ => heads.u32("relation").ok()?,
+            _ => u32_here(&mut at)?,
         };
         now.names = both(xid, relation);
         match control >> PLACE_SHIFT & 3 {
             PLACE_NEXT_ROW => now.row = u64::from((now.row as u32).wrapping_add(1)),
             PLACE_GIVEN => {
-                now.record_lsn = heads.u64("record LSN").ok()?;
-                now.row = u64::from(heads.u32("row").ok()?);
+                now.record_lsn = both(u32_here(&mut at)?, u32_here(&mut at)?);
+                now.row = u64::from(u32_here(&mut at)?);
             }
             place => {
-                let eighths = match place {
-                    PLACE_NEAR => u64::from(heads.u8("record LSN").ok()?),
-                    _ => u64::from(heads.u16("record LSN").ok()?),
+                let low = *head.get(at)?;
+                let high = match place {
+                    PLACE_NEAR => 0,
+                    _ => *head.get(at + 1)?,
                 };
+                at += usize::from(place);
+                let eighths = u64::from(u16::from_le_bytes([low, high]));
                 now.record_lsn = now.record_lsn.wrapping_add(8 * eighths);
                 now.row = 0;
             }
         }
         let payload = match control & LONG {
-            0 => u32::from(heads.u8("payload size").ok()?),
-            _ => heads.u32("payload size").ok()?,
+            0 => {
+                at += 1;
+                u32::from(*head.get(at - 1)?)
+            }
+            _ => u32_here(&mut at)?,
         };
         match control & ASIDE {
             0 => self = now,
             _ => self.names = both(xid, self.relation()),
         }
-        Some(Head {
+        (at <= there).then_some(Head {
             now,
             before: self,
             payload: payload as usize,
-            bytes: heads.offset(),
+            bytes: at,
         })
     }
 }

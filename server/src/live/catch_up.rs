@@ -47,6 +47,29 @@ impl Drop for Versions {
     }
 }
 
+/// A running pipeline's share of the memory for open transactions: the first has as much as the live
+/// pipeline, each further one less, so that many that come together have little more than a few.
+struct Share {
+    live: Arc<Live>,
+    memory_bytes: usize,
+}
+
+impl Share {
+    fn new(live: &Arc<Live>) -> Self {
+        let before = live.catching_up.fetch_add(1, Ordering::AcqRel);
+        Share {
+            live: Arc::clone(live),
+            memory_bytes: live.setting.memory_bytes / (before + 1),
+        }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.live.catching_up.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 /// A running catch-up pipeline.
 pub(super) struct CatchUp {
     blocks: Receiver<Block>,
@@ -96,12 +119,9 @@ impl CatchUp {
         let stored = stored.map_err(|error| internal(&error))?;
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("catch-up-{number}");
-        // The first has as much as the live pipeline, each further one less, so that many that come
-        // together have little more than a few would.
-        let before = live.catch_ups.lock().len();
-        let memory_bytes = live.setting.memory_bytes / (before + 1);
+        let share = Share::new(live);
         let (gate, assembler) = live
-            .stages(stored, start, &name, memory_bytes)
+            .stages(stored, start, &name, share.memory_bytes)
             .map_err(|error| internal(&error))?;
         let assembler = assembler.for_one_reader();
         let versions = Versions::keep(live, number, gate.catalog().registry().clone());
@@ -111,7 +131,10 @@ impl CatchUp {
         tracing::info!(from = %at, %start, "catch-up pipeline started");
         let thread = std::thread::Builder::new()
             .name("catch-up".to_owned())
-            .spawn(move || run(&live, gate, assembler, sender, &stopped))
+            .spawn(move || {
+                let _share = share;
+                run(&live, gate, assembler, sender, &stopped)
+            })
             .map_err(|error| internal(&error))?;
         let catch_up = CatchUp {
             blocks,

@@ -96,6 +96,8 @@ pub(crate) struct Live {
     pub(crate) restart_points: RestartPoints,
     /// The relation versions of running catch-up pipelines, by number.
     catch_ups: Mutex<Vec<(u64, RelationRegistry)>>,
+    /// Catch-up pipelines that run.
+    catching_up: AtomicUsize,
     saving: Saving,
     pub(crate) counters: Counters,
     pub(crate) gauges: gauges::Gauges,
@@ -140,6 +142,7 @@ impl Live {
             epoch: RwLock::new(epoch),
             restart_points,
             catch_ups: Mutex::default(),
+            catching_up: AtomicUsize::new(0),
             saving: Saving::new(room_wait),
             counters: Counters::default(),
             gauges: gauges::Gauges::default(),
