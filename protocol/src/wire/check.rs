@@ -7,10 +7,8 @@
 
 use std::sync::Arc;
 
-use crate::event::{
-    EventHeader, EventKind, HEADER_BYTES, TAG_COMPRESSED, TAG_INLINE_MAX, TAG_LONG, TAG_NULL,
-    TAG_TEXT, TAG_UNCHANGED, TransactionHeader, flags,
-};
+use super::check_events::{check_other, check_row, columns_of, has_columns};
+use crate::event::{EventHeader, EventKind, HEADER_BYTES, TransactionHeader, flags};
 use crate::schema::RelationVersion;
 use crate::{Lsn, Position, TimelineId, Xid};
 
@@ -179,15 +177,13 @@ pub fn scan(
     };
     let mut offset = 0;
     while offset < bytes.len() {
-        let (header, end) = scan.event(offset).map_err(|problem| match problem {
+        let end = scan.event(offset).map_err(|problem| match problem {
             Problem::Malformed(problem) => CheckError::Malformed { offset, problem },
             Problem::Other(error) => *error,
         })?;
-        offset = match header.kind {
-            EventKind::Insert | EventKind::Update | EventKind::Delete => {
-                scan.rows_like(&header, end)
-            }
-            _ => end,
+        offset = match are_alike(bytes, offset, end) {
+            true => scan.rows_like(offset, end),
+            false => end,
         };
     }
     scan.finish()
@@ -231,10 +227,21 @@ fn header_at(bytes: &[u8], offset: usize) -> Result<EventHeader, &'static str> {
     })
 }
 
+/// Whether the events at these offsets have the same kind, flags, columns and relation.
+#[inline]
+fn are_alike(bytes: &[u8], one: usize, other: usize) -> bool {
+    let known = |at: usize| {
+        let raw: &[u8; 16] = bytes.get(at..)?.first_chunk()?;
+        let [_, _, _, _, kind, flags, c0, c1, _, _, _, _, r0, r1, r2, r3] = *raw;
+        Some([kind, flags, c0, c1, r0, r1, r2, r3])
+    };
+    known(one).is_some_and(|one| known(other) == Some(one))
+}
+
 impl Scan<'_> {
-    /// Checks the event at `offset`; gives its header and the offset after it.
+    /// Checks the event at `offset`; gives the offset after it.
     #[inline]
-    fn event(&mut self, offset: usize) -> Result<(EventHeader, usize), Problem> {
+    fn event(&mut self, offset: usize) -> Result<usize, Problem> {
         let header = header_at(self.bytes, offset)?;
         let end = offset
             .checked_add(header.size as usize)
@@ -256,18 +263,25 @@ impl Scan<'_> {
             EventKind::Commit => self.commit(&header, payload, offset)?,
             _ => self.other(&header, payload)?,
         }
-        Ok((header, end))
+        Ok(end)
     }
 
-    /// Checks the rows at `offset` that are of the same kind and relation as the row `before` it; gives
-    /// the offset of what is not, or in which something is wrong: [`Self::event`] says what.
+    /// Checks the rows at `offset` that are of the same kind and relation as that at `before`, which has
+    /// been checked; gives the offset of what is not, or in which something is wrong:
+    /// [`Self::event`] says what.
     ///
     /// Most rows are of this kind, and what is known of the one before need not be worked out again.
-    fn rows_like(&mut self, before: &EventHeader, mut offset: usize) -> usize {
-        let Some(open) = &mut self.open else {
+    fn rows_like(&mut self, before: usize, mut offset: usize) -> usize {
+        let (Some(open), Ok(before)) = (&mut self.open, header_at(self.bytes, before)) else {
             return offset;
         };
-        let columns = columns_of(before);
+        if !matches!(
+            before.kind,
+            EventKind::Insert | EventKind::Update | EventKind::Delete
+        ) {
+            return offset;
+        }
+        let columns = columns_of(&before);
         let mut place = (before.record_lsn, before.row);
         let mut events = 0;
         while let Ok(header) = header_at(self.bytes, offset) {
@@ -422,93 +436,6 @@ impl Scan<'_> {
         }
         self.summary.last = self.last.unwrap_or_default();
         Ok(self.summary)
-    }
-}
-
-/// Checks a row's columns, its old tuple's and its new one's.
-#[inline]
-fn check_row(header: &EventHeader, payload: &[u8]) -> Result<(), &'static str> {
-    if header.flags & flags::HAS_EXTERNAL != 0 {
-        return Err("flags that never leave the server");
-    }
-    if has_old(header) && header.kind == EventKind::Insert {
-        return Err("an insert with an old tuple");
-    }
-    has_columns(payload, columns_of(header))
-}
-
-const fn has_old(header: &EventHeader) -> bool {
-    header.flags & (flags::OLD_KEY | flags::OLD_FULL) != 0
-}
-
-/// The columns of a row's tuples together.
-fn columns_of(header: &EventHeader) -> u32 {
-    let new = header.kind != EventKind::Delete;
-    (u32::from(has_old(header)) + u32::from(new)) * u32::from(header.count)
-}
-
-/// Checks that a payload is so many columns.
-#[inline]
-fn has_columns(payload: &[u8], columns: u32) -> Result<(), &'static str> {
-    let mut at = 0;
-    for _ in 0..columns {
-        at = match payload.get(at) {
-            Some(tag) if *tag <= TAG_INLINE_MAX => at + 1 + usize::from(*tag),
-            _ => skip_column(payload, at)?,
-        };
-    }
-    match at == payload.len() {
-        true => Ok(()),
-        false => Err("bytes after its last column"),
-    }
-}
-
-/// The offset after the column at `at`, which may lie beyond the payload's end if that is the last.
-fn skip_column(payload: &[u8], at: usize) -> Result<usize, &'static str> {
-    let tag = *payload.get(at).ok_or("fewer columns than it says")?;
-    if tag <= TAG_INLINE_MAX {
-        return Ok(at + 1 + usize::from(tag));
-    }
-    let long = |offset: usize| {
-        payload
-            .get(at + offset..)
-            .and_then(<[u8]>::first_chunk)
-            .map(|raw| u32::from_le_bytes(*raw) as usize)
-            .ok_or("a column without its length")
-    };
-    match tag {
-        TAG_NULL | TAG_UNCHANGED => Ok(at + 1),
-        TAG_LONG | TAG_TEXT => Ok(at + 5 + long(1)?),
-        TAG_COMPRESSED => match payload.get(at + 1) {
-            Some(0 | 1) => Ok(at + 10 + long(6)?),
-            _ => Err("an unknown compression method"),
-        },
-        _ => Err("an unknown column tag"),
-    }
-}
-
-/// Checks the payload of what is not a row.
-fn check_other(header: &EventHeader, payload: &[u8]) -> Result<(), &'static str> {
-    match header.kind {
-        EventKind::Truncate => match payload.len() == usize::from(header.count) * 4 {
-            true => Ok(()),
-            false => Err("a truncate of another size than its relations"),
-        },
-        EventKind::Message => {
-            let given = header.flags & flags::DATABASE != 0;
-            let text = payload.get(if given { 4 } else { 0 }..).unwrap_or_default();
-            text.first_chunk()
-                .map(|raw| u32::from_le_bytes(*raw) as usize)
-                .filter(|prefix| *prefix <= text.len() - 4)
-                .map(drop)
-                .ok_or("a message shorter than its prefix")
-        }
-        EventKind::Sequence => match payload.len() {
-            9 => Ok(()),
-            _ => Err("a sequence of another size"),
-        },
-        EventKind::Ddl => Ok(()),
-        _ => Err("a kind that never leaves the server"),
     }
 }
 

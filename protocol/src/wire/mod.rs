@@ -41,6 +41,7 @@
 pub mod ack;
 pub mod bye;
 pub mod check;
+mod check_events;
 pub mod compress;
 pub mod credit;
 pub mod data;
