@@ -1,4 +1,5 @@
 use super::*;
+use crate::event::TAG_NULL;
 use crate::event::push_value;
 use proptest::prelude::*;
 
