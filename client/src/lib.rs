@@ -78,6 +78,8 @@ mod connection;
 mod control;
 pub mod ddl;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod options;
 mod row;
 mod session;

@@ -251,12 +251,16 @@ impl<'a> Row<'a> {
         let found = columns.names.get(name).copied();
         let number = found.ok_or_else(|| fail(self.shape, name, "there is no such column"))?;
         let wrong = |error: ValueError| fail(self.shape, name, error);
-        let text = match content(&self.values[number]).map_err(wrong)? {
+        let (Some((_, renderer)), Some(value)) =
+            (columns.listed.get(number), self.values.get(number))
+        else {
+            return Err(fail(self.shape, name, "the row has no such column"));
+        };
+        let text = match content(value).map_err(wrong)? {
             Err(_) => return Ok(None),
             Ok(Content::Text(text)) => text.to_vec(),
             Ok(Content::Bytes(bytes)) => {
                 let mut text = Vec::new();
-                let renderer = &columns.listed[number].1;
                 renderer
                     .text(&bytes, &columns.context, &mut text)
                     .map_err(wrong)?;

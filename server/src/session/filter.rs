@@ -203,6 +203,13 @@ impl Rule {
         }
     }
 
+    /// Whether a table, named `schema.table`, is one of those granted.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn covers_table(&self, table: &str) -> bool {
+        let named = table.split_once('.');
+        named.is_some_and(|(schema, table)| self.admits_table(schema, table))
+    }
+
     fn names_tables(&self) -> bool {
         !self.tables.is_empty() || !self.exclude_tables.is_empty()
     }

@@ -22,6 +22,8 @@ mod columns;
 mod connection;
 mod door;
 mod filter;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod limits;
 mod outgoing;
 mod provider;

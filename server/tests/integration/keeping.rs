@@ -5,13 +5,11 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use redostream_testdata::compare::compare;
 use redostream_testdata::decoder::run_to_end;
 
-use crate::programs;
 use crate::restart::{Scene, ready, small_segments, status};
 use crate::serve::{Background, free_ports, subscribe};
 
@@ -172,83 +170,4 @@ fn wal_is_kept_as_long_as_it_is_needed_and_missed_by_name() {
     compare(&expected, &live.printed()).unwrap();
     assert_eq!(live.terminate(), Some(0), "{}", live.errors());
     assert_eq!(server.terminate(), Some(0), "{}", server.errors());
-}
-
-#[test]
-fn check_says_what_is_wrong() {
-    let Some(scene) = Scene::new(15) else {
-        return;
-    };
-    let check = |more: &[&str]| {
-        let mut command = Command::new(programs::server());
-        command.args(["check", "--format", "json", "--slot", "redostream"]);
-        command.arg("--pgdata").arg(scene.primary.data()).args(more);
-        let output = command.output().unwrap();
-        let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-        let wrong = found.as_array().unwrap().iter();
-        let wrong: Vec<String> = wrong
-            .filter(|one| one["severity"] != "note")
-            .map(|one| one["id"].as_str().unwrap().to_owned())
-            .collect();
-        (output.status.code(), wrong)
-    };
-    let conninfo = scene.primary.conninfo("postgres");
-    assert_eq!(check(&["--upstream", &conninfo]), (Some(0), vec![]));
-    let sql = "create role nobody login; create role away login replication";
-    scene.primary.sql("postgres", sql).unwrap();
-    let nobody = conninfo.replace("user=postgres", "user=nobody");
-    assert_eq!(
-        check(&["--upstream", &nobody]),
-        (Some(1), vec!["upstream-privilege".to_owned()])
-    );
-    // What is set on the upstream.
-    for (name, value, id) in [
-        ("synchronous_standby_names", "*", "synchronous"),
-        ("full_page_writes", "off", "full-page-writes"),
-    ] {
-        let set = |sql: &str| {
-            for sql in [sql, "select pg_reload_conf()", "select pg_sleep(0.2)"] {
-                scene.primary.sql("postgres", sql).unwrap();
-            }
-            let sql =
-                "set synchronous_commit = local; create table if not exists moved (); checkpoint";
-            scene.primary.sql("postgres", sql).unwrap();
-        };
-        set(&format!("alter system set {name} = '{value}'"));
-        assert_eq!(
-            check(&["--upstream", &conninfo]),
-            (Some(1), vec![id.to_owned()])
-        );
-        set(&format!("alter system reset {name}"));
-    }
-    assert_eq!(check(&["--upstream", &conninfo]), (Some(0), vec![]));
-    let (status, wrong) = check(&[]);
-    assert_eq!((status, &wrong[..]), (Some(1), &["running".to_owned()][..]));
-    let (status, wrong) = check(&["--upstream", "host=/nowhere"]);
-    assert_eq!(
-        (status, &wrong[..]),
-        (Some(1), &["upstream".to_owned()][..])
-    );
-
-    // A configuration file says the same.
-    let file = scene.state.path().join("redostream.toml");
-    let text = format!("upstream = \"{conninfo}\"\nlisten = \"127.0.0.1:7600\"\n");
-    fs::write(&file, text).unwrap();
-    assert_eq!(
-        check(&["--config", file.to_str().unwrap()]),
-        (Some(0), vec![])
-    );
-    fs::write(&file, "# nothing\nlisten_date = 3\n").unwrap();
-    let mut command = Command::new(programs::server());
-    let output = command
-        .args(["serve", "--config"])
-        .arg(&file)
-        .output()
-        .unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2));
-    assert!(
-        errors.contains("redostream.toml, line 2: unknown key `listen_date`"),
-        "{errors}"
-    );
 }

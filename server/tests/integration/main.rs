@@ -11,6 +11,7 @@
 #[path = "../session/authority.rs"]
 mod authority;
 mod bad_input;
+mod check;
 mod ddl_capture;
 mod ddl_objects;
 mod describe;
