@@ -19,6 +19,7 @@ mod encodings;
 mod files;
 mod json_values;
 mod keeping;
+mod large_values;
 mod live;
 mod nested_types;
 mod operating;
