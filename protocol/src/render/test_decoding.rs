@@ -5,22 +5,23 @@
 //! prints nothing. A sequence's or a structure's change prints nothing either: the plugin knows
 //! neither.
 
+mod column;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use column::{ColumnText, Literal};
+
 use super::identifier::push_identifier;
-use super::large::{Form, LargeValue, Parts, Piecewise, Stored, piecewise};
+use super::large::{Form, LargeValue, Stored};
 use super::relations::Compiled;
-use super::{
-    ColumnError, Content, Relations, RenderError, SessionSettings, UndecodedType, column_content,
-};
+use super::{ColumnError, Relations, RenderError, SessionSettings, UndecodedType, column_content};
 use crate::event::{ColumnValue, Columns, Event, EventKind, TransactionHeader, flags};
-use crate::ids::{DatabaseOid, Lsn, Oid, Xid};
+use crate::ids::{DatabaseOid, Lsn, Xid};
 use crate::limits::{LARGE_EVENT_BYTES, LARGE_VALUE_BYTES};
-use crate::schema::{Column, Name, Relation};
+use crate::schema::Relation;
 use crate::value::digits::push_u64;
-use crate::value::quoting::close_literal;
-use crate::value::{ClientEncoding, Known, TextContext, TypeRenderer, ValueError};
+use crate::value::{ClientEncoding, Known, TextContext};
 
 /// What the lines depend on besides the events.
 #[derive(Clone, Debug)]
@@ -362,65 +363,6 @@ struct RelationLines {
     qualified: String,
 }
 
-#[derive(Debug)]
-struct ColumnText {
-    /// ` name[type]:`
-    label: Vec<u8>,
-    renderer: TypeRenderer,
-    literal: Literal,
-    /// How a large value is written piece by piece, if it can be.
-    large: Option<Piecewise>,
-    name: Name,
-    data_type: Name,
-    /// Whether it has been said that the type is not known.
-    told: bool,
-}
-
-/// How a text becomes a literal: by the exact type, so a domain over `integer` is quoted.
-// pg: contrib/test_decoding.c print_literal [14-18]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Literal {
-    Bare,
-    Bits,
-    Bool,
-    Quoted,
-}
-
-impl Literal {
-    // pg: catalog/pg_type.dat [14-18]
-    const fn of(data_type: Oid) -> Self {
-        match data_type.0 {
-            20 | 21 | 23 | 26 | 700 | 701 | 1700 => Literal::Bare,
-            1560 | 1562 => Literal::Bits,
-            16 => Literal::Bool,
-            _ => Literal::Quoted,
-        }
-    }
-
-    /// Appends what stands before the text.
-    fn open(self, out: &mut Vec<u8>) {
-        match self {
-            Literal::Bare | Literal::Bool => {}
-            Literal::Bits => out.extend_from_slice(b"B'"),
-            Literal::Quoted => out.push(b'\''),
-        }
-    }
-
-    /// Makes a literal of the text from `start` on.
-    fn close(self, out: &mut Vec<u8>, start: usize) {
-        match self {
-            Literal::Bare => {}
-            Literal::Bits => out.push(b'\''),
-            Literal::Bool => {
-                let truth = out.get(start..) == Some(b"t");
-                out.truncate(start);
-                out.extend_from_slice(if truth { b"true" } else { b"false" });
-            }
-            Literal::Quoted => close_literal(out, start),
-        }
-    }
-}
-
 impl RelationLines {
     fn new(relation: &Relation, settings: &SessionSettings) -> Self {
         let major = relation.database.major;
@@ -441,26 +383,6 @@ impl RelationLines {
             context: settings.context(&relation.database),
             value_bytes_max: settings.value_bytes_max,
             qualified: super::qualified(relation),
-        }
-    }
-}
-
-impl ColumnText {
-    fn new(column: &Column, major: u16) -> Self {
-        let mut label = vec![b' '];
-        push_identifier(&mut label, column.name.as_bytes(), major);
-        label.push(b'[');
-        label.extend_from_slice(column.data_type.formatted.as_bytes());
-        label.extend_from_slice(b"]:");
-        let renderer = TypeRenderer::new(&column.data_type);
-        ColumnText {
-            label,
-            literal: Literal::of(column.data_type.oid),
-            large: piecewise(&column.data_type, &renderer),
-            renderer,
-            name: column.name.clone(),
-            data_type: column.data_type.formatted.clone(),
-            told: false,
         }
     }
 }
@@ -522,82 +444,6 @@ impl Tuples<'_> {
             }
         }
         Ok(())
-    }
-}
-
-impl ColumnText {
-    /// Appends what stands around a large value.
-    fn leave_out(
-        &self,
-        mut stored: Stored,
-        piecewise: Piecewise,
-        payload: &[u8],
-        context: &TextContext,
-        large: &mut Vec<LargeValue>,
-        out: &mut Vec<u8>,
-    ) -> Result<(), ValueError> {
-        let parts = match piecewise {
-            Piecewise::Parts => Parts::of(stored.bytes(payload), &self.renderer, context, false)?,
-            _ => None,
-        };
-        out.extend_from_slice(&self.label);
-        self.literal.open(out);
-        let form = match piecewise {
-            Piecewise::Hex => {
-                out.extend_from_slice(b"\\x");
-                Form::Hex
-            }
-            Piecewise::Text | Piecewise::Json | Piecewise::Xml => {
-                stored.end_at_nul(payload);
-                if piecewise == Piecewise::Xml {
-                    stored.take_declaration(payload, Form::Literal, out);
-                }
-                Form::Literal
-            }
-            Piecewise::Parts => Form::Literal,
-        };
-        large.push(match parts {
-            Some(parts) => LargeValue::of_parts(out.len(), stored, form, parts),
-            None => LargeValue::new(out.len(), stored, form),
-        });
-        out.push(b'\'');
-        Ok(())
-    }
-
-    #[inline]
-    fn push(
-        &self,
-        content: Content<'_>,
-        context: &TextContext,
-        out: &mut Vec<u8>,
-    ) -> Result<Known, ColumnError> {
-        out.extend_from_slice(&self.label);
-        match content {
-            Content::Null => {
-                out.extend_from_slice(b"null");
-                return Ok(Known::Yes);
-            }
-            Content::Unchanged => {
-                out.extend_from_slice(b"unchanged-toast-datum");
-                return Ok(Known::Yes);
-            }
-            Content::Bytes(_) | Content::Text(_) => {}
-        }
-        self.literal.open(out);
-        let start = out.len();
-        let known = match content {
-            Content::Bytes(bytes) => {
-                let rendered = self.renderer.text(bytes, context, out);
-                rendered.map_err(ColumnError::Value)?
-            }
-            Content::Text(text) => {
-                out.extend_from_slice(text);
-                Known::Yes
-            }
-            Content::Null | Content::Unchanged => Known::Yes,
-        };
-        self.literal.close(out, start);
-        Ok(known)
     }
 }
 

@@ -43,12 +43,10 @@ pub(super) fn has_columns(payload: &[u8], columns: u32) -> Result<(), &'static s
     }
 }
 
-/// The offset after the column at `at`, which may lie beyond the payload's end if that is the last.
+/// The offset after the column at `at`, whose tag is not a length; it may lie beyond the payload's end
+/// if that is the last.
 fn skip_column(payload: &[u8], at: usize) -> Result<usize, &'static str> {
     let tag = *payload.get(at).ok_or("fewer columns than it says")?;
-    if tag <= TAG_INLINE_MAX {
-        return Ok(at + 1 + usize::from(tag));
-    }
     let long = |offset: usize| {
         payload
             .get(at + offset..)

@@ -23,6 +23,8 @@ pub const WINDOW_BYTES: u64 = 16 * 1024 * 1024;
 pub const JOINER_FRAMES_MAX: usize = 64 * 1024;
 /// Bytes that LZ4 can make of one stored byte, at most.
 pub const LZ4_RATIO_MAX: usize = 255;
+/// Bytes of events that unpacking can make of one packed byte, at most: a head has at least two.
+pub const PACKED_RATIO_MAX: usize = crate::event::HEADER_BYTES / 2;
 /// Bytes of a transaction header inside a data frame.
 pub const TRANSACTION_HEADER_BYTES_MAX: usize = 64 * 1024;
 /// Milliseconds without a byte from a peer, after which it counts as dead.

@@ -27,10 +27,8 @@
 use bytes::Bytes;
 
 use super::error::WireError;
+use super::limits::PACKED_RATIO_MAX;
 use crate::event::{EventKind, HEADER_BYTES};
-
-/// Bytes of events that one packed byte can make, at most: a head has at least two.
-const RATIO_MAX: usize = HEADER_BYTES / 2;
 
 /// Payloads up to this many bytes are copied as if they had so many.
 const SHORT_BYTES: usize = 48;
@@ -330,7 +328,7 @@ fn copy_first(out: &mut Vec<u8>, from: &[u8], bytes: usize) {
 /// Unpacks exactly `raw` bytes of events; the caller has bounded `raw`.
 pub(super) fn unpack(packed: &[u8], raw: usize) -> Result<Bytes, WireError> {
     let bad = WireError::Invalid("packed events contradict their size");
-    if raw > packed.len().saturating_mul(RATIO_MAX) {
+    if raw > packed.len().saturating_mul(PACKED_RATIO_MAX) {
         return Err(bad);
     }
     let (head_bytes, body) = packed.split_first_chunk::<4>().ok_or(bad.clone())?;

@@ -1,5 +1,6 @@
 use super::*;
 use crate::render::samples::{self, Sample};
+use crate::schema::Name;
 
 fn lines(major: u16, events: &[Vec<u8>]) -> String {
     let mut renderer = TestDecoding::new(TestDecodingOptions {
