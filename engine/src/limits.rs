@@ -31,6 +31,9 @@ pub const REFERENCE_SHARE: usize = 16;
 /// A run of a transaction that stays open pins its arena only if it is at least one part in so many
 /// of it; else it is copied out. Bounds the copying to one pass over an arena.
 pub const PIN_SHARE: usize = 4;
+/// States of the catalogs that an open transaction keeps to name what its TOASTed values refer to
+/// (`regclass` and its like); with more, the oldest rows see the next state instead of theirs.
+pub const LATE_NAMES_MAX: usize = 64;
 /// Ended transactions whose buffers are kept for the next ones.
 pub const TRANSACTION_POOL: usize = 256;
 /// Buffer of an ended transaction that is kept for the next one, at most.
@@ -106,7 +109,7 @@ pub const ARENA_UNIT_BYTES: usize = 4 * 1024;
 /// Smaller arenas are allocated by themselves, so that rounding up costs little.
 pub const ARENA_BYTES_MIN: usize = 16 * 1024;
 /// Regions that are kept though nothing is in them.
-pub const ARENA_REGIONS_KEPT: usize = 4;
+pub const ARENA_REGIONS_KEPT: usize = 2;
 /// Buffers larger than this are freed instead of being kept for use again.
 pub const POOLED_BUFFER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Buffers kept for use again.

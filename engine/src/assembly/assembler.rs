@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::Read;
+use std::sync::Arc;
 
 use redostream_protocol::event::{Event, TransactionHeader};
 use redostream_protocol::{Cursor, Lsn, TimelineId, Xid};
@@ -19,6 +20,7 @@ use super::release::{Release, Step};
 use super::spill::{SpillError, SpillStore};
 use super::transaction::{Kept, Spilled, StoredRun};
 use super::walk::place_at;
+use crate::decoding::names::LateNames;
 use crate::limits::BLOCK_BYTES;
 
 /// Puts transactions together and releases each at its commit record.
@@ -111,6 +113,14 @@ impl Assembler {
             assembler.open.insert(top, transaction);
         }
         Ok(assembler)
+    }
+
+    /// Says what names in TOASTed values of the transactions from a restart point are looked up in.
+    /// Only the catalogs as of the restart point are known then, not those of each row.
+    #[must_use]
+    pub fn with_names(mut self, names: &Arc<LateNames>) -> Self {
+        self.open.restore_names(self.input_end, names);
+        self
     }
 
     /// Says that blocks are for one reader and soon gone, so that less has to be copied for them: a
@@ -332,6 +342,7 @@ impl Assembler {
             None => self.open.spare(),
         };
         if let Some(run) = run {
+            transaction.note_names(part, run);
             transaction.freeze_tail();
             transaction.stored.push_back(StoredRun::of(part, run));
         }

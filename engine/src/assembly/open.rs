@@ -1,13 +1,16 @@
 //! The open transactions that have rows, what memory they keep, and what of them goes to the spill
 //! store when that is too much.
 
-use redostream_protocol::Xid;
+use std::sync::Arc;
+
+use redostream_protocol::{Lsn, Xid};
 use rustc_hash::FxHashMap;
 
 use super::error::AssemblyError;
 use super::part::{Part, Run};
 use super::spill::{SpillStore, frame};
 use super::transaction::{Spilled, Transaction};
+use crate::decoding::names::LateNames;
 use crate::limits::TRANSACTION_POOL;
 
 /// Open transactions by top-level xid.
@@ -64,6 +67,13 @@ impl OpenTransactions {
     pub(super) fn insert(&mut self, top: Xid, transaction: Transaction) {
         self.memory += transaction.charge;
         self.by_top.insert(top, Box::new(transaction));
+    }
+
+    /// Tells every transaction what names in its TOASTed values are looked up in.
+    pub(super) fn restore_names(&mut self, end: Lsn, names: &Arc<LateNames>) {
+        for transaction in self.by_top.values_mut() {
+            transaction.restore_names(end, names);
+        }
     }
 
     /// Takes over a run of a part that ends while its transaction goes on.

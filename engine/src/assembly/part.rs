@@ -1,11 +1,14 @@
 //! What decoding hands to assembly: one part of a chunk, its rows merged into log order.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use redostream_protocol::event::Origin;
 use redostream_protocol::schema::RelationVersion;
 use redostream_protocol::{DatabaseOid, Lsn, TimelineId, Xid};
+
+use crate::decoding::names::LateNames;
 
 /// A stretch of the log in which no relation changed its structure.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +26,8 @@ pub struct Part {
     pub relations: Vec<RelationVersion>,
     /// What is not a row, in log order.
     pub controls: Vec<Control>,
+    /// What names in values that are put together later are looked up in, if there may be any.
+    pub names: Option<Arc<LateNames>>,
 }
 
 /// The rows of one top-level transaction in one part.

@@ -480,7 +480,12 @@ impl Release {
         };
         self.chunks
             .rebuild(event, kind, consume, piece, read_frame, row)
-            .map_err(|error| chunk_error(&self.header, error))
+            .map_err(|error| chunk_error(&self.header, error))?;
+        match self.transaction.names_at(event.header.record_lsn) {
+            Some(names) => (names.write(self.header.xid, row))
+                .map_err(|source| malformed(&self.header, source)),
+            None => Ok(()),
+        }
     }
 
     fn malformed(&self, source: EventError) -> AssemblyError {

@@ -5,6 +5,7 @@
 //! What leaves for the spill store is always the oldest.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use redostream_protocol::schema::RelationVersion;
@@ -13,7 +14,10 @@ use rustc_hash::FxHashSet;
 
 use super::part::{Part, Run, Segment, segment_flags};
 use super::spill::SpillId;
-use crate::limits::{BLOCK_BYTES, COPY_BYTES_MAX, PIN_SHARE, TRANSACTION_POOL_BYTES};
+use crate::decoding::names::LateNames;
+use crate::limits::{
+    BLOCK_BYTES, COPY_BYTES_MAX, LATE_NAMES_MAX, PIN_SHARE, TRANSACTION_POOL_BYTES,
+};
 
 /// Segments with one of these flags hold events that cannot be passed on as they are.
 pub(super) const SPECIAL: u8 = segment_flags::TOAST
@@ -121,12 +125,48 @@ pub(super) struct Transaction {
     pub(super) bytes: usize,
     /// Bytes of memory that it keeps.
     pub(super) charge: usize,
+    /// What names in TOASTed values are looked up in: for rows before an LSN, ascending.
+    pub(super) names: Vec<(Lsn, Arc<LateNames>)>,
 }
 
 impl Transaction {
+    /// Remembers what names in a run's TOASTed values are looked up in.
+    pub(super) fn note_names(&mut self, part: &Part, run: &Run) {
+        let Some(names) = part.names.as_ref() else {
+            return;
+        };
+        if run.flags & segment_flags::TOAST == 0 {
+            return;
+        }
+        match self.names.last_mut() {
+            Some((end, last)) if last.is_like(names) => *end = part.end,
+            _ => {
+                if self.names.len() == LATE_NAMES_MAX {
+                    self.names.remove(0);
+                }
+                self.names.push((part.end, Arc::clone(names)));
+            }
+        }
+    }
+
+    /// Remembers what names in the TOASTed values of a transaction from a restart point are looked
+    /// up in.
+    pub(super) fn restore_names(&mut self, end: Lsn, names: &Arc<LateNames>) {
+        if self.flags & segment_flags::TOAST != 0 {
+            self.names.insert(0, (end, Arc::clone(names)));
+        }
+    }
+
+    /// What names in a TOASTed value of the record at `lsn` are looked up in.
+    pub(super) fn names_at(&self, lsn: Lsn) -> Option<&Arc<LateNames>> {
+        let at = self.names.partition_point(|(end, _)| *end <= lsn);
+        self.names.get(at).map(|(_, names)| names)
+    }
+
     /// Takes over a run of a part that ends while the transaction goes on.
     pub(super) fn keep(&mut self, part: &Part, run: &Run) {
         let length = run.bytes.len();
+        self.note_names(part, run);
         self.flags |= run.flags;
         self.bytes += length;
         let before = self.charge;
@@ -212,6 +252,7 @@ impl Transaction {
         self.bytes = 0;
         self.charge = 0;
         self.stored.clear();
+        self.names.clear();
         if !self.aborted.is_empty() {
             self.aborted = FxHashSet::default();
         }

@@ -6,7 +6,7 @@
 
 pub mod heap;
 pub mod merge;
-mod names;
+pub mod names;
 pub mod ordered;
 mod plain;
 mod row_bytes;

@@ -20,6 +20,7 @@ pub use checkpoint::GateState;
 use std::ops::Range;
 use std::sync::Arc;
 
+use redostream_protocol::schema::RelationVersion;
 use redostream_protocol::{DatabaseOid, Lsn, TimelineId, Xid};
 use rustc_hash::FxHashSet;
 
@@ -27,6 +28,7 @@ use crate::assembly::part::{Control, ControlKind};
 use crate::catalog::bootstrap::readiness::{ConsistencyError, Readiness};
 use crate::catalog::{Catalog, CatalogError, CatalogSnapshot};
 use crate::decoding::merge::Tops;
+use crate::decoding::names::LateNames;
 use crate::decoding::task::{Targets, TaskOutput};
 use crate::framing::chunk::{FramedChunk, FramingRules};
 use crate::framing::error::FrameError;
@@ -194,6 +196,22 @@ impl Gate {
     #[must_use]
     pub fn current_catalog(&mut self) -> Arc<CatalogSnapshot> {
         self.catalog.snapshot(&self.transactions)
+    }
+
+    /// What names in TOASTed values of rows from before this point are looked up in, if the rows
+    /// have any; they are of these structures.
+    #[must_use]
+    pub fn late_names(
+        &mut self,
+        versions: impl IntoIterator<Item = RelationVersion>,
+    ) -> Option<Arc<LateNames>> {
+        let registry = self.catalog.registry();
+        let layouts = versions
+            .into_iter()
+            .filter_map(|version| registry.layout(version))
+            .filter(|layout| layout.needs_catalog);
+        let layouts: Vec<_> = layouts.collect();
+        (!layouts.is_empty()).then(|| Arc::new(LateNames::new(self.current_catalog(), layouts)))
     }
 
     /// A gate over a bootstrapped catalog; the first record is expected at `start`.

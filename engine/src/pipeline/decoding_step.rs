@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use super::worker::Worker;
 use super::{Decoded, PartWork, Task};
-use crate::assembly::part::Part;
+use crate::assembly::part::{Part, Run, segment_flags};
 use crate::decoding::merge::{Merged, merge};
+use crate::decoding::names::LateNames;
 use crate::decoding::ordered::decode_ordered;
 use crate::decoding::task::{TaskOutput, decode};
 use crate::error::EngineError;
@@ -29,6 +30,11 @@ impl Worker<'_, '_> {
             }
             self.merge(work)
         };
+        let toasted = |run: &Run| run.flags & segment_flags::TOAST != 0;
+        let names = match merged.runs.iter().any(toasted) {
+            true => LateNames::of(&part.targets),
+            false => None,
+        };
         let decoded = Decoded {
             part: Part {
                 end: part.end,
@@ -37,6 +43,7 @@ impl Worker<'_, '_> {
                 segments: merged.segments,
                 relations: merged.relations,
                 controls: std::mem::take(&mut *work.controls.lock()),
+                names,
             },
             last: work.last,
             ready: work.ready,

@@ -187,7 +187,7 @@ impl Live {
         memory_bytes: usize,
     ) -> Result<(Gate, Assembler), EngineError> {
         let setting = &self.setting;
-        let gate = Gate::restore(
+        let mut gate = Gate::restore(
             stored.gate,
             setting.format,
             setting.selection(start),
@@ -197,7 +197,12 @@ impl Live {
         let store = setting.assembler_store(name)?;
         let head = &stored.head;
         let rows = |top| self.restart_points.rows(head, top);
+        let names = gate.late_names(stored.assembly.relations());
         let assembler = Assembler::restore(memory_bytes, store, stored.assembly, rows)?;
+        let assembler = match names {
+            Some(names) => assembler.with_names(&names),
+            None => assembler,
+        };
         Ok((gate, assembler))
     }
 

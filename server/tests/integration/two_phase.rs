@@ -8,13 +8,17 @@ use crate::restart::{Scene, begun, ready};
 use crate::serve::{Background, subscribe};
 
 /// Rows of a table that is there and of one that is not yet, TOAST in chunks and pglz, an unchanged
-/// value, subtransactions kept and rolled back, and changes of structure between them.
+/// value, TOASTed names of what nobody else sees yet, subtransactions kept and rolled back, and
+/// changes of structure between them.
 const PREPARED: &str = "
 begin;
 insert into pgbench_history (tid, bid, aid, delta, mtime) values (1, 1, 1, 1, '2026-01-01');
 create table NAME (id integer primary key, v text);
 alter table NAME alter v set storage external;
 insert into NAME values (1, repeat('toast', 4000));
+create table NAME_named (c regclass[]);
+alter table NAME_named alter c set storage external;
+insert into NAME_named values (array_fill('NAME'::regclass, array[900]));
 savepoint a;
 update NAME set id = 2;
 insert into NAME select i, (select string_agg(md5((i * j)::text), '') from generate_series(1, 200) j) from generate_series(3, 12) i;
@@ -89,6 +93,7 @@ fn prepared_before_and_ended_after(major: u32) {
     let expected = scene.expected(&end);
     let text = String::from_utf8_lossy(&expected);
     assert!(text.contains("table public.kept: DELETE") && !text.contains("never"));
+    assert!(text.contains("c[regclass[]]:'{public.kept,public.kept,"));
     live.wait_until("all lines", |live| live.printed().len() >= expected.len());
     compare(&expected, &live.printed()).unwrap();
     compare(&expected, &scene.everything(&end)).unwrap();

@@ -57,6 +57,7 @@ struct Arguments {
 #[derive(Debug, Default)]
 struct Totals {
     seeds: usize,
+    unjudged: usize,
     seeds_that_differ: usize,
     lines: usize,
     lines_that_differ: usize,
@@ -90,9 +91,10 @@ fn main() -> Result<()> {
         run_batch(&arguments, &server, &program, batch, size, &mut totals)?;
     }
     println!(
-        "PostgreSQL {}: seeds {}, seeds that differ {}, lines compared {}, lines that differ {}, failed statements {}",
+        "PostgreSQL {}: seeds {}, seeds the server cannot decode {}, seeds that differ {}, lines compared {}, lines that differ {}, failed statements {}",
         arguments.version,
         totals.seeds,
+        totals.unjudged,
         totals.seeds_that_differ,
         totals.lines,
         totals.lines_that_differ,
@@ -122,7 +124,11 @@ fn run_batch(
         None => [BaseKind::Clean, BaseKind::Crashed, BaseKind::Backup][random.below(3)],
     };
     let batch = run(server, &options, base, seeds, size)?;
-    totals.seeds += seeds.len();
+    totals.seeds += batch.ran.len();
+    totals.unjudged += batch.unjudged.len();
+    for (seed, said) in &batch.unjudged {
+        println!("seed {seed}: the server cannot decode it: {}", said.trim());
+    }
     totals.failed_statements += batch.ran.iter().map(|ran| ran.failed).sum::<usize>();
     let before = totals.lines_that_differ;
     if arguments.no_decoder {
