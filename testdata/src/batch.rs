@@ -85,7 +85,8 @@ pub struct Batch {
     pub wal: PathBuf,
     /// The seeds in order.
     pub ran: Vec<Ran>,
-    /// Seeds whose WAL the server itself could not decode, and what it said: nobody judges there.
+    /// Seeds whose WAL the server itself could not decode or decodes in two ways, and what it said:
+    /// nobody judges there.
     /// Seen on 14 ("pg_attribute catalog is missing 1 attribute(s)").
     pub unjudged: Vec<(u64, String)>,
     dir: TempDir,
@@ -246,22 +247,34 @@ fn run_seed(cluster: &Cluster, seed: u64, size: Size) -> Result<Result<Ran, Stri
     failed += cluster.run_scripts(&database, &script.sessions)?;
     failed += cluster.run_scripts(&database, &[script.finish])?;
     let end = cluster.flushed_lsn()?;
-    let expected = cluster.peek(&database, &slot);
+    let expected = judged(cluster, &database, &slot);
     cluster.drop_slot(&slot)?;
     if seed.is_multiple_of(2) {
         cluster.sql("postgres", &format!("drop database {database}"))?;
     } else {
         cluster.sql("postgres", "vacuum")?;
     }
-    Ok(expected
-        .map_err(|said| said.to_string())
-        .map(|changes| Ran {
-            seed,
-            database,
-            end,
-            expected: printed(&changes),
-            failed,
-        }))
+    Ok(expected.map(|expected| Ran {
+        seed,
+        database,
+        end,
+        expected,
+        failed,
+    }))
+}
+
+/// What the server prints, if it prints the same when it is asked again: what sessions do meanwhile
+/// has left a column out of a row (15, seed 11450362, once in many runs).
+fn judged(cluster: &Cluster, database: &str, slot: &str) -> Result<Vec<u8>, String> {
+    let ask = || match cluster.peek(database, slot) {
+        Ok(changes) => Ok(printed(&changes)),
+        Err(said) => Err(said.to_string()),
+    };
+    let (once, again) = (ask()?, ask()?);
+    match once == again {
+        true => Ok(once),
+        false => Err("it printed something else when it was asked again".to_owned()),
+    }
 }
 
 impl Batch {

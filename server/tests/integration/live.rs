@@ -46,7 +46,7 @@ fn random(major: u32) {
         "REDOSTREAM_SEED={first} {base:?} {options:?}\n{told}"
     );
     for (seed, said) in &batch.unjudged {
-        println!("PostgreSQL {major}: seed {seed}: the server cannot decode it: {said}");
+        println!("PostgreSQL {major}: seed {seed}: the server cannot judge it: {said}");
     }
     assert!(!batch.ran.is_empty(), "no seed was judged");
     println!(

@@ -91,7 +91,7 @@ fn main() -> Result<()> {
         run_batch(&arguments, &server, &program, batch, size, &mut totals)?;
     }
     println!(
-        "PostgreSQL {}: seeds {}, seeds the server cannot decode {}, seeds that differ {}, lines compared {}, lines that differ {}, failed statements {}",
+        "PostgreSQL {}: seeds {}, seeds the server cannot judge {}, seeds that differ {}, lines compared {}, lines that differ {}, failed statements {}",
         arguments.version,
         totals.seeds,
         totals.unjudged,
@@ -127,7 +127,7 @@ fn run_batch(
     totals.seeds += batch.ran.len();
     totals.unjudged += batch.unjudged.len();
     for (seed, said) in &batch.unjudged {
-        println!("seed {seed}: the server cannot decode it: {}", said.trim());
+        println!("seed {seed}: the server cannot judge it: {}", said.trim());
     }
     totals.failed_statements += batch.ran.iter().map(|ran| ran.failed).sum::<usize>();
     let before = totals.lines_that_differ;
