@@ -48,6 +48,21 @@ pub enum ClientError {
         /// The bound on a value.
         value_bytes_max: u64,
     },
+    /// A value that travelled compressed and is larger than this receiver takes. Its row's other
+    /// columns can be had; allow larger values in the options to have this one.
+    #[error(
+        "{table}, column {column}: a value of {bytes} bytes, at most {value_bytes_max} are taken"
+    )]
+    ColumnTooLarge {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+        /// Bytes of the value, decompressed.
+        bytes: u64,
+        /// The bound on a value.
+        value_bytes_max: u64,
+    },
     /// A column that is not there, or a value that does not fit what was asked for.
     #[error("{table}, column {column}: {problem}")]
     Value {

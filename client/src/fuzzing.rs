@@ -8,12 +8,13 @@ use redostream_protocol::cursor::Cursor;
 use redostream_protocol::event::Event;
 use redostream_protocol::schema::Relation;
 use redostream_protocol::wire::Fault;
+use redostream_protocol::wire::limits::VALUE_BYTES_MAX;
 
 use crate::row::{self, Row, Shape, Value};
 
 /// Does with the rows of events, one after another, whatever can be done with rows.
 pub fn read_rows(events: &[u8], relation: &Arc<Relation>) {
-    let shape = Shape::new(Arc::clone(relation));
+    let shape = Shape::new(Arc::clone(relation), VALUE_BYTES_MAX as u64);
     let mut cursor = Cursor::new(events);
     while cursor.remaining() > 0 {
         let Ok(event) = Event::read(&mut cursor) else {

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use redostream_protocol::event::{ColumnValue, Columns, Event, EventKind, flags};
 use redostream_protocol::schema::{Relation, TypeShape};
-use redostream_protocol::value::decompress::decompress;
+use redostream_protocol::value::decompress::decompress_within;
 use redostream_protocol::value::{TextContext, TypeRenderer, ValueError, to_utf8};
 use serde::de::DeserializeOwned;
 
@@ -22,6 +22,8 @@ const JSONB: u32 = 3802;
 #[derive(Debug)]
 pub(crate) struct Shape {
     pub(crate) relation: Arc<Relation>,
+    /// Bytes of the largest value that is decompressed.
+    value_bytes_max: u64,
     columns: OnceLock<ShapeColumns>,
 }
 
@@ -33,9 +35,10 @@ struct ShapeColumns {
 }
 
 impl Shape {
-    pub(crate) fn new(relation: Arc<Relation>) -> Self {
+    pub(crate) fn new(relation: Arc<Relation>, value_bytes_max: u64) -> Self {
         Self {
             relation,
+            value_bytes_max,
             columns: OnceLock::new(),
         }
     }
@@ -56,7 +59,10 @@ impl Shape {
             ShapeColumns {
                 names: names.map(|(at, (name, _))| (name.clone(), at)).collect(),
                 listed,
-                context: TextContext::new(database.major, database.encoding),
+                context: TextContext {
+                    value_bytes_max: self.value_bytes_max,
+                    ..TextContext::new(database.major, database.encoding)
+                },
             }
         })
     }
@@ -124,6 +130,19 @@ fn fail(shape: &Shape, name: &str, problem: impl ToString) -> ClientError {
         table: format!("{}.{}", relation.schema, relation.name),
         column: name.to_owned(),
         problem: problem.to_string(),
+    }
+}
+
+/// Why a value cannot be had.
+fn unreadable(shape: &Shape, name: &str, error: ValueError) -> ClientError {
+    match error {
+        ValueError::TooLarge { bytes, limit } => ClientError::ColumnTooLarge {
+            table: format!("{}.{}", shape.relation.schema, shape.relation.name),
+            column: name.to_owned(),
+            bytes,
+            value_bytes_max: limit,
+        },
+        error => fail(shape, name, error),
     }
 }
 
@@ -219,29 +238,33 @@ impl<'a> Row<'a> {
                 "there is no such column",
             ));
         };
-        let wrong = |error: ValueError| fail(self.shape, name, error);
-        Ok(match content(value).map_err(wrong)? {
-            Err(value) => value,
-            Ok(Content::Text(text)) => Value::Printed(String::from_utf8_lossy(text).into_owned()),
-            Ok(Content::Bytes(bytes)) => {
-                let data_type = &self.shape.relation.columns[number].data_type;
-                let plain = matches!(data_type.base().shape, TypeShape::Base(_));
-                let oid = if plain { data_type.base().oid.0 } else { 0 };
-                match typed(oid, bytes, &columns.context).map_err(wrong)? {
-                    Ok(value) => value,
-                    Err(bytes) => {
-                        let mut text = Vec::new();
-                        renderer
-                            .text(&bytes, &columns.context, &mut text)
-                            .map_err(wrong)?;
-                        match (oid, serde_json::from_slice(&text)) {
-                            (JSON | JSONB, Ok(json)) => Value::Json(json),
-                            _ => text_value(text, columns.context.encoding, Value::Printed),
+        let wrong = |error| unreadable(self.shape, name, error);
+        Ok(
+            match content(value, columns.context.value_bytes_max).map_err(wrong)? {
+                Err(value) => value,
+                Ok(Content::Text(text)) => {
+                    Value::Printed(String::from_utf8_lossy(text).into_owned())
+                }
+                Ok(Content::Bytes(bytes)) => {
+                    let data_type = &self.shape.relation.columns[number].data_type;
+                    let plain = matches!(data_type.base().shape, TypeShape::Base(_));
+                    let oid = if plain { data_type.base().oid.0 } else { 0 };
+                    match typed(oid, bytes, &columns.context).map_err(wrong)? {
+                        Ok(value) => value,
+                        Err(bytes) => {
+                            let mut text = Vec::new();
+                            renderer
+                                .text(&bytes, &columns.context, &mut text)
+                                .map_err(wrong)?;
+                            match (oid, serde_json::from_slice(&text)) {
+                                (JSON | JSONB, Ok(json)) => Value::Json(json),
+                                _ => text_value(text, columns.context.encoding, Value::Printed),
+                            }
                         }
                     }
                 }
-            }
-        })
+            },
+        )
     }
 
     /// The text that PostgreSQL prints for a column, in UTF-8; none for null and for unchanged
@@ -250,13 +273,13 @@ impl<'a> Row<'a> {
         let columns = self.shape.columns();
         let found = columns.names.get(name).copied();
         let number = found.ok_or_else(|| fail(self.shape, name, "there is no such column"))?;
-        let wrong = |error: ValueError| fail(self.shape, name, error);
+        let wrong = |error| unreadable(self.shape, name, error);
         let (Some((_, renderer)), Some(value)) =
             (columns.listed.get(number), self.values.get(number))
         else {
             return Err(fail(self.shape, name, "the row has no such column"));
         };
-        let text = match content(value).map_err(wrong)? {
+        let text = match content(value, columns.context.value_bytes_max).map_err(wrong)? {
             Err(_) => return Ok(None),
             Ok(Content::Text(text)) => text.to_vec(),
             Ok(Content::Bytes(bytes)) => {
@@ -280,9 +303,9 @@ impl<'a> Row<'a> {
         let described = self.shape.relation.columns.iter();
         let listed = columns.listed.iter().zip(described).zip(&self.values);
         for (((name, renderer), column), value) in listed {
-            let wrong = |error: ValueError| fail(self.shape, name, error);
+            let wrong = |error| unreadable(self.shape, name, error);
             out.clear();
-            match content(value).map_err(wrong)? {
+            match content(value, columns.context.value_bytes_max).map_err(wrong)? {
                 Err(Value::Unchanged) => continue,
                 Err(_) if self.side == Side::OldKey && !column.key => continue,
                 Err(_) => out.extend_from_slice(b"null"),
@@ -309,7 +332,10 @@ impl<'a> Row<'a> {
 }
 
 /// What a column holds; null and unchanged are values already.
-fn content<'a>(value: &ColumnValue<'a>) -> Result<Result<Content<'a>, Value<'a>>, ValueError> {
+fn content<'a>(
+    value: &ColumnValue<'a>,
+    value_bytes_max: u64,
+) -> Result<Result<Content<'a>, Value<'a>>, ValueError> {
     Ok(match value {
         ColumnValue::Null => Err(Value::Null),
         // A pointer never leaves the server.
@@ -322,7 +348,7 @@ fn content<'a>(value: &ColumnValue<'a>) -> Result<Result<Content<'a>, Value<'a>>
             stored,
         } => {
             let mut raw = Vec::new();
-            decompress(*method, *raw_size, stored, &mut raw)?;
+            decompress_within(value_bytes_max, *method, *raw_size, stored, &mut raw)?;
             Ok(Content::Bytes(Cow::Owned(raw)))
         }
     })
@@ -383,10 +409,15 @@ fn typed<'a>(
 mod tests {
     use super::*;
     use redostream_protocol::Oid;
-    use redostream_protocol::event::{TAG_NULL, TAG_TEXT, TAG_UNCHANGED, push_value};
+    use redostream_protocol::event::{
+        CompressionMethod, TAG_NULL, TAG_TEXT, TAG_UNCHANGED, push_compressed, push_value,
+    };
     use redostream_protocol::schema::{
         Column, Database, OutputFunction, RelationVersion, TypeDesc,
     };
+
+    /// The largest value that the rows here take.
+    const BYTES_MAX: u64 = 1000;
 
     fn shape(types: &[(u32, &str, i16)]) -> Shape {
         let column = |(number, (oid, function, length)): (usize, &(u32, &str, i16))| Column {
@@ -409,7 +440,7 @@ mod tests {
             key: number == 0,
             generated: 0,
         };
-        Shape::new(Arc::new(Relation {
+        let relation = Arc::new(Relation {
             version: RelationVersion(1),
             database: Arc::new(Database {
                 oid: Oid(5),
@@ -424,7 +455,8 @@ mod tests {
             replica_identity: b'd',
             structure: None,
             columns: types.iter().enumerate().map(column).collect(),
-        }))
+        });
+        Shape::new(relation, BYTES_MAX)
     }
 
     fn row<'a>(shape: &'a Shape, side: Side, bytes: &'a [u8]) -> Row<'a> {
@@ -527,5 +559,36 @@ mod tests {
         push_value(&mut bytes, &[1, 2]);
         let row = row(&shape, Side::New, &bytes);
         assert!(row.get("c0").is_err() && row.to_json().is_err());
+    }
+
+    #[test]
+    fn a_value_beyond_the_bound_is_refused_before_it_is_decompressed() {
+        let shape = shape(&[(25, "textout", -1), (25, "textout", -1), (23, "int4out", 4)]);
+        let mut bytes = Vec::new();
+        for size in [1000, 1001] {
+            let stored = lz4_flex::block::compress(&vec![b'x'; size]);
+            push_compressed(&mut bytes, CompressionMethod::Lz4, size as u32, &stored);
+        }
+        push_value(&mut bytes, &5_i32.to_le_bytes());
+        let row = row(&shape, Side::New, &bytes);
+        let x = "x".repeat(1000);
+        assert_eq!(row.get("c0").unwrap(), Value::Text(x.clone().into()));
+        assert_eq!(row.text("c0").unwrap(), Some(x));
+        assert_eq!(row.get("c2").unwrap(), Value::Int(5));
+        let refused = |error: ClientError| match error {
+            ClientError::ColumnTooLarge {
+                table,
+                column,
+                bytes,
+                value_bytes_max,
+            } => {
+                assert_eq!((table.as_str(), column.as_str()), ("public.t", "c1"));
+                assert_eq!((bytes, value_bytes_max), (1001, BYTES_MAX));
+            }
+            other => panic!("{other}"),
+        };
+        refused(row.get("c1").unwrap_err());
+        refused(row.text("c1").unwrap_err());
+        refused(row.to_json().unwrap_err());
     }
 }

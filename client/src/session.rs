@@ -352,7 +352,8 @@ impl Session {
         if self.shapes.len() <= slot {
             self.shapes.resize(slot + 1, None);
         }
-        self.shapes[slot] = Some(Arc::new(Shape::new(Arc::clone(&relation))));
+        let shape = Shape::new(Arc::clone(&relation), self.value_bytes_max);
+        self.shapes[slot] = Some(Arc::new(shape));
         Ok(Some(Delivery::Relation(relation)))
     }
 

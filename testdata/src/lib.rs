@@ -12,6 +12,8 @@
 //!   where the two differ;
 //! - [`scenario`] ties them together: base, SQL, expected output, WAL;
 //! - [`generator`] makes random SQL from a seed, [`batch`] runs many seeds on one cluster;
+//! - [`statements`] are statements with what is told of them, [`structures`] what a server says of
+//!   the structure of its tables;
 //! - [`link`] is a bad network between two programs;
 //! - [`recorded`] reads what `recorded/` holds and needs no server, [`recorder`] writes it from
 //!   the cases that [`case_file`] reads, [`next_oid`] lets a case use OIDs twice.
@@ -33,4 +35,5 @@ pub mod server;
 pub mod session;
 pub mod slot;
 pub mod standby;
+pub mod statements;
 pub mod structures;

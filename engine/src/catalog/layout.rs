@@ -47,6 +47,7 @@ pub(crate) mod oid {
     pub(crate) const CONVERSION: Oid = Oid(2607);
     pub(crate) const FOREIGN_DATA_WRAPPER: Oid = Oid(2328);
     pub(crate) const FOREIGN_SERVER: Oid = Oid(1417);
+    pub(crate) const FOREIGN_TABLE: Oid = Oid(3118);
     pub(crate) const PUBLICATION: Oid = Oid(6104);
     pub(crate) const EVENT_TRIGGER: Oid = Oid(3466);
     pub(crate) const TS_PARSER: Oid = Oid(3601);

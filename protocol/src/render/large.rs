@@ -11,7 +11,7 @@ use super::ColumnError;
 use crate::event::ColumnValue;
 use crate::limits::{LARGE_VALUE_BYTES, PIECE_BYTES};
 use crate::schema::{TypeDesc, TypeShape};
-use crate::value::decompress::decompress;
+use crate::value::decompress::decompress_within;
 use crate::value::digits::push_hex;
 use crate::value::json::push_escaped;
 use crate::value::xml::push_declaration;
@@ -138,13 +138,9 @@ impl Stored {
                 raw_size,
                 stored,
             } if raw_size as usize >= LARGE_VALUE_BYTES => {
-                let bytes = u64::from(raw_size);
-                if bytes > value_bytes_max {
-                    let limit = value_bytes_max;
-                    return Err(ColumnError::Value(ValueError::TooLarge { bytes, limit }));
-                }
                 let mut raw = Vec::new();
-                decompress(method, raw_size, stored, &mut raw).map_err(ColumnError::Value)?;
+                decompress_within(value_bytes_max, method, raw_size, stored, &mut raw)
+                    .map_err(ColumnError::Value)?;
                 Ok(Some(Stored::Own(raw)))
             }
             _ => Ok(None),

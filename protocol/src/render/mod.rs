@@ -22,7 +22,7 @@ use crate::event::{ColumnValue, Event, EventError, EventKind, TransactionHeader,
 use crate::ids::{DatabaseOid, Lsn};
 use crate::position::Position;
 use crate::schema::{Database, Name, Relation, RelationVersion};
-use crate::value::decompress::decompress;
+use crate::value::decompress::decompress_within;
 use crate::value::{Monetary, TextContext, TimeZone, ValueError};
 use crate::wire::limits::VALUE_BYTES_MAX;
 
@@ -77,6 +77,7 @@ impl SessionSettings {
             zone: Arc::clone(&self.zone),
             monetary: Arc::clone(&self.monetary),
             names: None,
+            value_bytes_max: self.value_bytes_max,
         }
     }
 }
@@ -182,14 +183,9 @@ fn column_content<'a>(
             raw_size,
             stored,
         } => {
-            if u64::from(raw_size) > value_bytes_max {
-                return Err(ColumnError::Value(ValueError::TooLarge {
-                    bytes: raw_size.into(),
-                    limit: value_bytes_max,
-                }));
-            }
             raw.clear();
-            decompress(method, raw_size, stored, raw).map_err(ColumnError::Value)?;
+            decompress_within(value_bytes_max, method, raw_size, stored, raw)
+                .map_err(ColumnError::Value)?;
             Content::Bytes(raw)
         }
         ColumnValue::External(_) => return Err(ColumnError::External),

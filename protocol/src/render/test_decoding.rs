@@ -358,7 +358,6 @@ struct RelationLines {
     name: Vec<u8>,
     columns: Vec<ColumnText>,
     context: TextContext,
-    value_bytes_max: u64,
     /// `schema.table`, for errors.
     qualified: String,
 }
@@ -381,7 +380,6 @@ impl RelationLines {
                 .map(|column| ColumnText::new(column, major))
                 .collect(),
             context: settings.context(&relation.database),
-            value_bytes_max: settings.value_bytes_max,
             qualified: super::qualified(relation),
         }
     }
@@ -414,7 +412,7 @@ impl Tuples<'_> {
                 && column.literal == Literal::Quoted
             {
                 let end = self.columns.offset();
-                let stored = Stored::of(value, end, relation.value_bytes_max)
+                let stored = Stored::of(value, end, relation.context.value_bytes_max)
                     .map_err(|error| error.at(lsn, &relation.qualified, &column.name))?;
                 if let Some(stored) = stored {
                     column
@@ -432,7 +430,7 @@ impl Tuples<'_> {
                     continue;
                 }
             }
-            let known = column_content(value, relation.value_bytes_max, self.scratch)
+            let known = column_content(value, relation.context.value_bytes_max, self.scratch)
                 .and_then(|content| column.push(content, &relation.context, out))
                 .map_err(|error| error.at(lsn, &relation.qualified, &column.name))?;
             if known == Known::No && !column.told {

@@ -187,7 +187,7 @@ fn print_text(
             return Ok(());
         };
         let start = out.len();
-        value.plain(|bytes| element.text(bytes, context, out))?;
+        value.plain(context, |bytes| element.text(bytes, context, out))?;
         quote_element(out, start, delimiter)
     })
 }
@@ -235,7 +235,7 @@ fn print_json(
                 out.extend_from_slice(b"null");
                 Ok(())
             }
-            Some(value) => value.plain(|bytes| {
+            Some(value) => value.plain(context, |bytes| {
                 element.json(bytes, context, scratch, out)?;
                 Ok(())
             }),

@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use super::encoding::{length, to_utf8};
+use super::encoding::{length, own_characters, to_utf8};
 
 const SQL_ASCII: i32 = 0;
 const UTF8: i32 = 6;
 
-/// The encodings that can be asked for: PostgreSQL's number, its name, and what else it is called,
+/// The encodings that can be asked for, which are those that a database can have: PostgreSQL's number, its name, and what else it is called,
 /// in small letters and digits alone.
 // pg: common/encnames.c pg_encname_tbl, clean_encoding_name [14-18]
 const NAMES: &[(i32, &str, &[&str])] = &[
@@ -16,7 +16,10 @@ const NAMES: &[(i32, &str, &[&str])] = &[
     (1, "EUC_JP", &["eucjp"]),
     (2, "EUC_CN", &["euccn"]),
     (3, "EUC_KR", &["euckr"]),
+    (4, "EUC_TW", &["euctw"]),
+    (5, "EUC_JIS_2004", &["eucjis2004"]),
     (UTF8, "UTF8", &["utf8", "unicode"]),
+    (7, "MULE_INTERNAL", &["muleinternal"]),
     (8, "LATIN1", &["latin1", "iso88591"]),
     (9, "LATIN2", &["latin2", "iso88592"]),
     (10, "LATIN3", &["latin3", "iso88593"]),
@@ -50,6 +53,10 @@ const NAMES: &[(i32, &str, &[&str])] = &[
     (34, "KOI8U", &["koi8u"]),
 ];
 
+/// Characters that PostgreSQL writes as bytes that it reads as another one.
+// pg: utils/mb/Unicode utf8_to_euc_jp.map [14-18]
+const WRITTEN_TOO: &[(i32, &[u8], &str)] = &[(1, b"\x8F\xA2\xC3", "¦")];
+
 /// An encoding that is asked for by a name that is not known.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no encoding that text can be given in; known are {known}", known = known())]
@@ -67,6 +74,8 @@ pub struct ClientEncoding {
     name: &'static str,
     /// Bytes of the characters beyond ASCII, but for UTF8 and SQL_ASCII.
     bytes: HashMap<char, Vec<u8>>,
+    /// Bytes of those that are two in Unicode: EUC_JIS_2004 has some.
+    pairs: HashMap<(char, char), Vec<u8>>,
 }
 
 impl ClientEncoding {
@@ -82,11 +91,14 @@ impl ClientEncoding {
             .iter()
             .find(|(_, _, names)| names.contains(&clean.as_str()));
         let (number, name, _) = found.ok_or_else(|| UnknownEncoding(name.to_owned()))?;
-        Ok(Self {
+        let mut found = Self {
             number: *number,
             name,
-            bytes: characters(*number),
-        })
+            bytes: HashMap::new(),
+            pairs: HashMap::new(),
+        };
+        found.learn_characters();
+        Ok(found)
     }
 
     /// Its name.
@@ -96,7 +108,10 @@ impl ClientEncoding {
     }
 
     /// `text` of a database with encoding `from` in this one; none if it is not valid there, or
-    /// has a character that is not in here. With `SQL_ASCII` on either side nothing is changed.
+    /// has a character that is not in here. With `SQL_ASCII` on either side nothing is changed, and
+    /// with `MULE_INTERNAL` on one side ASCII alone can be given. Bytes that PostgreSQL would write
+    /// and could not read again are not given either: characters beyond plane 7 of `EUC_TW`, control
+    /// characters in `EUC_JIS_2004`.
     // pg: utils/mb/mbutils.c perform_default_encoding_conversion, pg_server_to_any [14-18]
     #[must_use]
     pub fn convert<'a>(&self, from: i32, text: &'a [u8]) -> Option<Cow<'a, [u8]>> {
@@ -111,43 +126,73 @@ impl ClientEncoding {
             });
         }
         let mut converted = Vec::with_capacity(text.len());
-        for character in text.chars() {
-            match u8::try_from(character) {
-                Ok(byte) if byte.is_ascii() => converted.push(byte),
-                _ => converted.extend_from_slice(self.bytes.get(&character)?),
+        let mut characters = text.chars().peekable();
+        while let Some(character) = characters.next() {
+            if let Ok(byte) = u8::try_from(character)
+                && byte.is_ascii()
+            {
+                converted.push(byte);
+                continue;
             }
+            let pair = characters
+                .peek()
+                .and_then(|next| self.pairs.get(&(character, *next)));
+            if pair.is_some() {
+                characters.next();
+            }
+            converted.extend_from_slice(pair.or_else(|| self.bytes.get(&character))?);
         }
         Some(Cow::Owned(converted))
     }
-}
 
-/// Every character beyond ASCII of an encoding, with its bytes.
-fn characters(encoding: i32) -> HashMap<char, Vec<u8>> {
-    let mut found = HashMap::new();
-    if encoding == UTF8 {
-        return found;
-    }
-    let mut add = |bytes: &[u8]| {
-        if let Some(text) = to_utf8(encoding, bytes)
-            && let Some(character) = text.chars().next()
-        {
-            // Of two that are read alike the first, which is the plainer one.
-            found.entry(character).or_insert_with(|| bytes.to_vec());
+    /// Learns every character beyond ASCII of the encoding, with its bytes.
+    fn learn_characters(&mut self) {
+        let encoding = self.number;
+        if let Some(characters) = own_characters(encoding) {
+            for (bytes, text) in characters.all() {
+                self.learn(&bytes, text);
+            }
+            return;
         }
-    };
-    for lead in 0x80..=0xFF {
-        match length(encoding, lead) {
-            1 => add(&[lead]),
-            2 => (0xA1..=0xFE).for_each(|last| add(&[lead, last])),
-            _ => {}
+        if encoding == UTF8 {
+            return;
+        }
+        let mut add = |bytes: &[u8]| {
+            if let Some(text) = to_utf8(encoding, bytes) {
+                self.learn(bytes, &text);
+            }
+        };
+        for lead in 0x80..=0xFF {
+            match length(encoding, lead) {
+                1 => add(&[lead]),
+                2 => (0xA1..=0xFE).for_each(|last| add(&[lead, last])),
+                _ => {}
+            }
+        }
+        if length(encoding, 0x8F) == 3 {
+            for middle in 0xA1..=0xFE {
+                (0xA1..=0xFE).for_each(|last| add(&[0x8F, middle, last]));
+            }
+        }
+        for (_, bytes, text) in WRITTEN_TOO.iter().filter(|(of, ..)| *of == encoding) {
+            self.learn(bytes, text);
         }
     }
-    if length(encoding, 0x8F) == 3 {
-        for middle in 0xA1..=0xFE {
-            (0xA1..=0xFE).for_each(|last| add(&[0x8F, middle, last]));
+
+    /// Learns one character. Of two that are read alike the first stays, which is the plainer one.
+    fn learn(&mut self, bytes: &[u8], text: &str) {
+        let mut characters = text.chars();
+        match (characters.next(), characters.next()) {
+            (Some(one), None) => {
+                self.bytes.entry(one).or_insert_with(|| bytes.to_vec());
+            }
+            (Some(one), Some(two)) => {
+                let pair = self.pairs.entry((one, two));
+                pair.or_insert_with(|| bytes.to_vec());
+            }
+            (None, _) => {}
         }
     }
-    found
 }
 
 #[cfg(test)]
@@ -163,6 +208,9 @@ mod tests {
             ("ISO 8859-15", 16),
             ("win1252", 24),
             ("EUC_JP", 1),
+            ("euc_tw", 4),
+            ("euc-jis-2004", 5),
+            ("Mule_Internal", 7),
         ] {
             assert_eq!(ClientEncoding::named(name).unwrap().number, number);
         }
@@ -171,6 +219,18 @@ mod tests {
             error.contains("EBCDIC") && error.contains("LATIN1"),
             "{error}"
         );
+    }
+
+    /// Every encoding that a database can have, by its number and by the name the server prints.
+    // pg: mb/pg_wchar.h pg_enc, PG_ENCODING_BE_LAST [14-18]
+    #[test]
+    fn every_encoding_of_a_database_is_known() {
+        for number in 0..=34 {
+            let (_, name, _) = NAMES.iter().find(|(of, ..)| *of == number).unwrap();
+            for name in [(*name).to_owned(), name.to_lowercase()] {
+                assert_eq!(ClientEncoding::named(&name).unwrap().number, number);
+            }
+        }
     }
 
     #[test]
@@ -186,6 +246,24 @@ mod tests {
         assert_eq!(
             convert("euc_jp", 6, "aあ".as_bytes()),
             Some(vec![b'a', 0xA4, 0xA2])
+        );
+        assert_eq!(
+            convert("euc_tw", 6, "a一乂".as_bytes()),
+            Some(b"a\xC4\xA1\x8E\xA2\xA1\xA1".to_vec())
+        );
+        // Two characters that are one there, and the first of them alone.
+        assert_eq!(
+            convert("euc_jis_2004", 6, "か\u{309A}かb".as_bytes()),
+            Some(b"\xA4\xF7\xA4\xABb".to_vec())
+        );
+        assert_eq!(
+            convert("mule_internal", 6, b"ascii"),
+            Some(b"ascii".to_vec())
+        );
+        assert_eq!(convert("mule_internal", 6, "é".as_bytes()), None);
+        assert_eq!(
+            convert("euc_jp", 6, "¦￤".as_bytes()),
+            Some(b"\x8F\xA2\xC3\x8F\xA2\xC3".to_vec())
         );
         // From an encoding to itself nothing is looked at.
         assert_eq!(convert("utf8", 6, b"\xE9"), Some(vec![0xE9]));

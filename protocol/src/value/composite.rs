@@ -83,7 +83,7 @@ pub(crate) fn composite_text(
             return Ok(());
         };
         let start = out.len();
-        value.plain(|bytes| renderer.text(bytes, context, out))?;
+        value.plain(context, |bytes| renderer.text(bytes, context, out))?;
         quote_tail(out, start, Escape::Double, |byte| {
             matches!(byte, b'"' | b'\\' | b'(' | b')' | b',') || is_space(byte)
         })
@@ -110,7 +110,7 @@ pub(crate) fn composite_json(
         super::json::push_json_name(out, context.encoding, field.name.as_bytes());
         out.push(b':');
         match (value, &field.renderer) {
-            (Some(value), Some(renderer)) => value.plain(|bytes| {
+            (Some(value), Some(renderer)) => value.plain(context, |bytes| {
                 renderer.json(bytes, context, scratch, out)?;
                 Ok(())
             }),

@@ -28,6 +28,23 @@ pub fn decompress(
     }
 }
 
+/// The same, but a value of more than `value_bytes_max` bytes is refused before anything is
+/// allocated.
+pub fn decompress_within(
+    value_bytes_max: u64,
+    method: CompressionMethod,
+    raw_size: u32,
+    stored: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), ValueError> {
+    let bytes = u64::from(raw_size);
+    if bytes > value_bytes_max {
+        let limit = value_bytes_max;
+        return Err(ValueError::TooLarge { bytes, limit });
+    }
+    decompress(method, raw_size, stored, out)
+}
+
 /// Decompresses pglz data of exactly `raw_bytes` bytes and appends them to `out`.
 ///
 /// A control byte announces eight items, lowest bit first: 0 is a literal byte, 1 a match of two

@@ -120,6 +120,7 @@ pub fn to_utf8(encoding: i32, bytes: &[u8]) -> Option<Cow<'_, str>> {
         Reader::Table(table) if CORRECTED.iter().any(|(of, ..)| *of == encoding) => {
             by_character(encoding, bytes, |character, text| {
                 match corrected(encoding, character) {
+                    None if is_vendors(encoding, character) => return None,
                     Some(character) => text.push(character),
                     None => text.push_str(
                         &table.decode_without_bom_handling_and_without_replacement(character)?,
@@ -173,6 +174,11 @@ fn by_character<'a>(
     Some(Cow::Owned(text))
 }
 
+/// The characters of an encoding that the library does not have.
+pub(super) fn own_characters(encoding: i32) -> Option<&'static Characters> {
+    Characters::of(encoding)
+}
+
 /// Bytes of the character that begins with `lead`.
 // pg: common/wchar.c pg_euc_mblen, pg_euctw_mblen [14-18]
 pub(super) const fn length(encoding: i32, lead: u8) -> usize {
@@ -183,6 +189,12 @@ pub(super) const fn length(encoding: i32, lead: u8) -> usize {
         (1..=5, _) => 2,
         _ => 1,
     }
+}
+
+/// Whether a character is in the rows of EUC_JP that a vendor added, which PostgreSQL has not.
+// pg: utils/mb/Unicode euc_jp_to_utf8.map [14-18]
+const fn is_vendors(encoding: i32, character: &[u8]) -> bool {
+    encoding == 1 && matches!(character, [0xF5..=0xFE, _])
 }
 
 fn corrected(encoding: i32, character: &[u8]) -> Option<char> {
@@ -225,6 +237,7 @@ mod tests {
         assert_eq!(read(7, b"ascii").as_deref(), Some("ascii"));
         assert_eq!(read(7, b"\x81\xE9"), None);
         assert_eq!(read(1, b"a\x8F\xA2"), None);
+        assert_eq!(read(1, b"\xFC\xFC"), None);
         assert_eq!(read(24, b"\x80").as_deref(), Some("€"));
         assert_eq!(read(24, b"\x81"), None);
     }

@@ -91,6 +91,7 @@ mod zone;
 use std::sync::Arc;
 
 use crate::cursor::{Cursor, ShortInput};
+use crate::wire::limits::VALUE_BYTES_MAX;
 
 pub use client_encoding::{ClientEncoding, UnknownEncoding};
 pub use encoding::to_utf8;
@@ -114,11 +115,13 @@ pub struct TextContext {
     pub monetary: Arc<Monetary>,
     /// Names of catalog rows, for reg* types and access rights; without it they print as numbers.
     pub names: Option<Arc<dyn CatalogNames>>,
+    /// Bytes of the largest value that is decompressed, also inside of arrays and rows.
+    pub value_bytes_max: u64,
 }
 
 impl TextContext {
-    /// The context for a database of `major` version and `encoding`: UTC, and money as in the C
-    /// locale.
+    /// The context for a database of `major` version and `encoding`: UTC, money as in the C locale,
+    /// and values as large as they can be.
     #[must_use]
     pub fn new(major: u16, encoding: i32) -> Self {
         Self {
@@ -127,6 +130,7 @@ impl TextContext {
             zone: Arc::new(TimeZone::utc()),
             monetary: Arc::new(Monetary::c()),
             names: None,
+            value_bytes_max: VALUE_BYTES_MAX as u64,
         }
     }
 }

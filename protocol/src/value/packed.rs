@@ -2,8 +2,8 @@
 //! start of the container's varlena, whose 4-byte header the caller no longer has; the values keep
 //! their own headers, which may be short, and may be compressed.
 
-use super::ValueError;
-use super::decompress::decompress;
+use super::decompress::decompress_within;
+use super::{TextContext, ValueError};
 use crate::cursor::{Cursor, ShortInput};
 use crate::event::CompressionMethod;
 
@@ -24,9 +24,10 @@ pub(crate) enum Packed<'a> {
 }
 
 impl Packed<'_> {
-    /// Calls `with` with the value's plain bytes.
+    /// Calls `with` with the value's plain bytes, if they are not more than the context takes.
     pub(crate) fn plain<T>(
         self,
+        context: &TextContext,
         with: impl FnOnce(&[u8]) -> Result<T, ValueError>,
     ) -> Result<T, ValueError> {
         match self {
@@ -37,7 +38,7 @@ impl Packed<'_> {
                 stored,
             } => {
                 let mut raw = Vec::new();
-                decompress(method, raw_size, stored, &mut raw)?;
+                decompress_within(context.value_bytes_max, method, raw_size, stored, &mut raw)?;
                 with(&raw)
             }
         }
@@ -161,5 +162,26 @@ pub(crate) const fn alignment(align: u8) -> usize {
         b'i' => 4,
         b'd' => 8,
         _ => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_compressed_inside_is_held_against_the_bound() {
+        // A header, the raw size with the method, "aaa..." as pglz has it.
+        let mut payload = (13 << 2 | 2_u32).to_le_bytes().to_vec();
+        payload.extend(21_u32.to_le_bytes());
+        payload.extend(b"\x02a\x0F\x01\x02");
+        let value = PackedValues::new(&payload, 0).read(-1).unwrap();
+        let mut context = TextContext::new(15, 6);
+        context.value_bytes_max = 21;
+        let read = |context: &TextContext| value.plain(context, |bytes| Ok(bytes.to_vec()));
+        assert_eq!(read(&context).unwrap(), [b'a'; 21]);
+        context.value_bytes_max = 20;
+        let (bytes, limit) = (21, 20);
+        assert_eq!(read(&context), Err(ValueError::TooLarge { bytes, limit }));
     }
 }

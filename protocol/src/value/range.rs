@@ -109,7 +109,7 @@ fn push_bound(
     let start = out.len();
     bounds
         .read(bound.length())?
-        .plain(|bytes| bound.text(bytes, context, out))?;
+        .plain(context, |bytes| bound.text(bytes, context, out))?;
     quote_tail(out, start, Escape::Double, |byte| {
         matches!(byte, b'"' | b'\\' | b'(' | b')' | b'[' | b']' | b',') || is_space(byte)
     })

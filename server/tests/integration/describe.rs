@@ -210,6 +210,6 @@ fn structures_now_and_in_the_past() {
             columns(&served.structure("s.t", &["--database", "twin"])),
             ["b"]
         );
-        assert_eq!(served.server.terminate(), Some(0));
+        served.server.ends_well();
     }
 }

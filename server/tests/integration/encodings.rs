@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use redostream_protocol::value::ClientEncoding;
 use redostream_testdata::cluster::ClusterOptions;
 use redostream_testdata::decoder::{Decode, Decoded};
 use redostream_testdata::recorded::{Case, case, unpack_base};
@@ -190,15 +191,127 @@ fn every_character_is_the_servers_in_json() {
                     refused += 1;
                     continue;
                 }
-                let bytes: Vec<u8> = (0..hex.len())
-                    .step_by(2)
-                    .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
-                    .collect();
-                let servers: Value = serde_json::from_slice(&bytes).unwrap();
+                let servers: Value = serde_json::from_slice(&bytes_of(hex)).unwrap();
                 assert_eq!(ours, &servers, "{database} on {major}");
             }
             assert_eq!(compared, servers.len());
             println!("PostgreSQL {major}, {database}: {compared} characters, {refused} unknown");
         }
+    }
+}
+
+/// Bytes of a text in an encoding, as `convert_to` gives them; none if it has not all of it. And
+/// whether the server itself reads them.
+const GIVEN: &str = "
+    create function given(value text, encoding name) returns text language plpgsql as $$
+    begin
+      return encode(convert_to(value, encoding), 'hex');
+    exception when others then
+      return null;
+    end $$;
+    create function read_again(hex text, encoding name) returns bool language plpgsql as $$
+    begin
+      return convert_from(decode(hex, 'hex'), encoding) is not null;
+    exception when others then
+      return false;
+    end $$;";
+
+/// Characters that are two in UTF-8 and may be one elsewhere: kana, and letters of phonetics.
+const PAIRS: &str = "
+    select codes, hex, read_again(hex, 'ENCODING') from (
+    select array[a, b] as codes, given(chr(a) || chr(b), 'ENCODING') as hex from (select generate_series(12352, 12799) union all values (230), (596), (652), (601), (602), (741), (745))
+      as first(a), (values (12442), (768), (769), (741), (745)) as second(b)) as pairs";
+
+fn bytes_of(hex: &str) -> Vec<u8> {
+    let pairs = (0..hex.len()).step_by(2);
+    pairs
+        .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
+        .collect()
+}
+
+/// Every character of UTF-8 that could be in one of the encodings, given in each as the server
+/// gives it, or refused as the server refuses it.
+#[test]
+fn every_character_is_given_as_the_server_gives_it() {
+    for major in [15, 18] {
+        let Some(server) = Server::for_test(major) else {
+            continue;
+        };
+        let scenario = Scenario::start(server, &ClusterOptions::default()).unwrap();
+        scenario.sql(GIVEN).unwrap();
+        let named = "select pg_encoding_to_char(i) from generate_series(0, 34) i";
+        let names = scenario.sql(named).unwrap();
+        assert_eq!(names.lines().count(), 35);
+        for name in names.lines() {
+            let ours = ClientEncoding::named(&name.to_lowercase()).unwrap();
+            assert_eq!(ours.name(), name);
+            if ["SQL_ASCII", "UTF8", "MULE_INTERNAL"].contains(&name) {
+                continue;
+            }
+            let many = name.starts_with("EUC");
+            let last = if many { 0x2_FFFF } else { 0x26FF };
+            let query = format!(
+                "select array[i], hex, read_again(hex, '{name}') from (
+                   select i, given(chr(i), '{name}') as hex from generate_series(128, {last}) i
+                   where i not between 55296 and 57343) as singles"
+            );
+            let singles = scenario.sql(&query).unwrap();
+            let pairs = scenario.sql(&PAIRS.replace("ENCODING", name)).unwrap();
+            let (mut same, mut none, mut unreadable) = (0, 0, 0);
+            for line in singles.lines().chain(pairs.lines()) {
+                let mut parts = line.split('|');
+                let [codes, hex, again] = [(); 3].map(|()| parts.next().unwrap());
+                let codes = codes.trim_matches(['{', '}']).split(',');
+                let text: String = codes
+                    .map(|code| char::from_u32(code.parse().unwrap()).unwrap())
+                    .collect();
+                let servers = (!hex.is_empty()).then(|| bytes_of(hex));
+                let given = ours.convert(6, text.as_bytes()).map(|bytes| bytes.to_vec());
+                // Bytes that no server reads are refused here.
+                if again == "f" && servers.is_some() && given.is_none() {
+                    unreadable += 1;
+                    continue;
+                }
+                assert_eq!(given, servers, "{name}, {text:?} on {major}");
+                match servers {
+                    Some(_) => same += 1,
+                    None => none += 1,
+                }
+            }
+            println!(
+                "PostgreSQL {major}, {name}: {same} given alike, {none} refused alike, \
+                 {unreadable} refused that the server writes and cannot read"
+            );
+        }
+    }
+}
+
+#[test]
+fn decode_gives_the_encodings_that_have_tables_of_their_own() {
+    let Some(server) = Server::for_test(15) else {
+        return;
+    };
+    let scenario = Scenario::start(server, &ClusterOptions::default()).unwrap();
+    scenario.sql(GIVEN).unwrap();
+    let mut expected = Vec::new();
+    for (encoding, text) in [("EUC_TW", "一乂 a"), ("EUC_JIS_2004", "か\u{309A}𠂉 ｱ")] {
+        let table = encoding.to_lowercase();
+        scenario
+            .sql(&format!("create table {table} (v text)"))
+            .unwrap();
+        let insert =
+            format!("insert into {table} values ('{text}') returning given(v, '{encoding}')");
+        let bytes = bytes_of(scenario.sql(&insert).unwrap().trim());
+        assert!(bytes.len() > 5, "{encoding}");
+        let line = format!("table public.{table}: INSERT: v[text]:'");
+        expected.push((table, [line.as_bytes(), &bytes, b"'\n"].concat()));
+    }
+    let recording = scenario.finish().unwrap();
+    for (encoding, line) in expected {
+        let decode = recording.decode(&programs::server());
+        let decode = decode.with("--encoding", &encoding);
+        let decoded = decode.with("--table", &encoding).run().unwrap();
+        let found = decoded.printed.windows(line.len()).any(|part| part == line);
+        assert!(found, "{encoding}: {:?}", decoded.printed);
     }
 }

@@ -7,7 +7,6 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use redostream_testdata::compare::compare;
 use redostream_testdata::decoder::run_to_end;
 
 use crate::restart::{Scene, ready, small_segments, status};
@@ -113,8 +112,7 @@ fn wal_is_kept_as_long_as_it_is_needed_and_missed_by_name() {
     assert_eq!(status["stages"].as_array().unwrap().len(), 7);
 
     // Killed, its slot dropped behind its back, and the WAL removed: it says what it would need.
-    server.child.kill().unwrap();
-    server.child.wait().unwrap();
+    server.kill();
     until("free slot", || {
         let sql = "select pg_drop_replication_slot('redostream')";
         scene.primary.sql("postgres", sql).is_ok()
@@ -166,8 +164,7 @@ fn wal_is_kept_as_long_as_it_is_needed_and_missed_by_name() {
     ready(&mut server);
     let end = scene.primary.flushed_lsn().unwrap();
     let expected = scene.expected(&end);
-    live.wait_until("all lines", |live| live.printed().len() >= expected.len());
-    compare(&expected, &live.printed()).unwrap();
-    assert_eq!(live.terminate(), Some(0), "{}", live.errors());
-    assert_eq!(server.terminate(), Some(0), "{}", server.errors());
+    live.prints("all lines", &expected);
+    live.ends_well();
+    server.ends_well();
 }

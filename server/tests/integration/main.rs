@@ -13,6 +13,7 @@ mod authority;
 mod bad_input;
 mod check;
 mod ddl_capture;
+mod ddl_forms;
 mod ddl_objects;
 mod describe;
 mod encodings;

@@ -8,7 +8,6 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use redostream_testdata::cluster::{Cluster, ClusterOptions, Stop};
-use redostream_testdata::compare::compare;
 use redostream_testdata::decoder::run_to_end;
 use redostream_testdata::files::copy_tree;
 use redostream_testdata::server::Server;
@@ -54,7 +53,7 @@ fn a_server_that_is_told_to_stop_saves_where_it_was() {
             released.is_some_and(|lsn| lsn.unwrap() >= at)
         });
         let since = Instant::now();
-        assert_eq!(server.terminate(), Some(0), "{}", server.errors());
+        server.ends_well();
         println!("stop {stop} took {:?}", since.elapsed());
         let point = lsn_of(scene.points().last().unwrap());
         assert!(
@@ -71,10 +70,9 @@ fn a_server_that_is_told_to_stop_saves_where_it_was() {
     scene.primary.sql("app", "create table after ()").unwrap();
     let end = scene.primary.flushed_lsn().unwrap();
     let expected = scene.expected(&end);
-    live.wait_until("all lines", |live| live.printed().len() >= expected.len());
-    compare(&expected, &live.printed()).unwrap();
-    assert_eq!(live.terminate(), Some(0), "{}", live.errors());
-    assert_eq!(server.terminate(), Some(0), "{}", server.errors());
+    live.prints("all lines", &expected);
+    live.ends_well();
+    server.ends_well();
 }
 
 /// A subscriber that does not come back keeps WAL up to the limit, and no longer; it is told so
@@ -142,7 +140,7 @@ fn a_dead_subscriber_does_not_fill_the_disk() {
 
     let acknowledged = |least: f64| metric(page, "redostream_acknowledged_lsn") > least;
     until("acknowledgement", || acknowledged(1.0));
-    assert_eq!(dead.terminate(), Some(0), "{}", dead.errors());
+    dead.ends_well();
     let at = metric(page, "redostream_acknowledged_lsn");
     let since = Instant::now();
     let said = "no longer kept for this subscriber";
@@ -176,7 +174,7 @@ fn a_dead_subscriber_does_not_fill_the_disk() {
         "{}",
         refused.errors
     );
-    assert_eq!(server.terminate(), Some(0), "{}", server.errors());
+    server.ends_well();
 }
 
 /// Segments of 1 MiB by name, rising.
@@ -343,10 +341,9 @@ fn a_slot_is_given_up(major: u32) {
         return;
     };
     scene.primary.drop_slot("judge").unwrap();
-    let mut server = Background::start(&mut scene.command(&scene.primary));
-    ready(&mut server);
+    let mut server = scene.begin(&scene.primary);
     scene.insert(100);
-    assert_eq!(server.terminate(), Some(0), "{}", server.errors());
+    server.ends_well();
     let needed = lsn_of(scene.points().last().unwrap());
     let needed = format!("{:X}/{:X}", needed >> 32, needed & 0xFFFF_FFFF);
 
@@ -417,7 +414,7 @@ fn a_slot_is_given_up(major: u32) {
         assert!(!late, "no end: {status} {}", server.errors());
         std::thread::sleep(Duration::from_millis(50));
     }
-    assert_eq!(server.terminate(), Some(0), "{}", server.errors());
+    server.ends_well();
 }
 
 #[test]

@@ -2,35 +2,47 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 /// `redostream-server`, as cargo built it for this test.
 pub(crate) fn server() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_redostream-server"))
 }
 
-/// `redostream`, which belongs to another package: cargo builds it beside the server, but only
-/// if asked.
+/// `redostream`, which belongs to another package. Where cargo has not built it beside the server,
+/// or has before its sources were last changed, it is built here, once.
 pub(crate) fn client() -> PathBuf {
-    let path = server().with_file_name("redostream");
-    if !path.is_file() {
-        let mut build = Command::new(env!("CARGO"));
-        build.args([
-            "build",
-            "--package",
-            "redostream-client",
-            "--bin",
-            "redostream",
-        ]);
-        if path
-            .parent()
-            .and_then(Path::file_name)
-            .is_some_and(|profile| profile == "release")
-        {
-            build.arg("--release");
+    static CLIENT: OnceLock<PathBuf> = OnceLock::new();
+    let found = CLIENT.get_or_init(|| {
+        let path = server().with_file_name("redostream");
+        if !is_current(&path) {
+            build_client(&path);
         }
-        assert!(build.status().unwrap().success(), "cannot build the client");
+        path
+    });
+    found.clone()
+}
+
+/// Whether a program is as new as all that it was made of, which cargo lists beside it.
+fn is_current(program: &Path) -> bool {
+    let changed = |path: &Path| path.metadata().and_then(|file| file.modified()).ok();
+    let listed = std::fs::read_to_string(program.with_extension("d")).unwrap_or_default();
+    let (Some(built), Some((_, sources))) = (changed(program), listed.split_once(": ")) else {
+        return false;
+    };
+    let mut sources = sources.split_ascii_whitespace();
+    sources.all(|source| changed(Path::new(source)).is_some_and(|at| at <= built))
+}
+
+fn build_client(path: &Path) {
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--package", "redostream-client"]);
+    build.args(["--bin", "redostream"]);
+    let profile = path.parent().and_then(Path::file_name);
+    if profile.is_some_and(|profile| profile == "release") {
+        build.arg("--release");
     }
-    path
+    assert!(build.status().unwrap().success(), "cannot build the client");
 }
 
 /// Whether a program ended as programs may: with one of its own exit statuses and no panic.

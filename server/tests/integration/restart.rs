@@ -104,6 +104,26 @@ impl Scene {
         self.judged.clone()
     }
 
+    /// The last of a test: whoever comes now gets what was expected so far, and both end well.
+    pub(crate) fn closes(
+        &self,
+        expected: &[u8],
+        end: &str,
+        live: &mut Background,
+        server: &mut Background,
+    ) {
+        compare(expected, &self.everything(end)).unwrap();
+        live.ends_well();
+        server.ends_well();
+    }
+
+    /// A server beside this cluster that is ready.
+    pub(crate) fn begin(&self, beside: &Cluster) -> Background {
+        let mut server = Background::start(&mut self.command(beside));
+        ready(&mut server);
+        server
+    }
+
     /// What a subscriber gets from the beginning.
     pub(crate) fn everything(&self, end: &str) -> Vec<u8> {
         let mut until = subscribe(self.port);
@@ -205,8 +225,7 @@ fn a_killed_server_loses_and_repeats_nothing() {
     let mut begun_from = Vec::new();
     for kill in 0..kills {
         std::thread::sleep(Duration::from_millis(500 + random.below(2000) as u64));
-        server.child.kill().unwrap();
-        server.child.wait().unwrap();
+        server.kill();
         let since = Instant::now();
         server = scene.serve();
         ready(&mut server);
@@ -224,14 +243,11 @@ fn a_killed_server_loses_and_repeats_nothing() {
     scene.primary.sql("app", "create table after ()").unwrap();
     let end = scene.primary.flushed_lsn().unwrap();
     let expected = scene.expected(&end);
-    live.wait_until("all lines", |live| live.printed().len() >= expected.len());
-    compare(&expected, &live.printed()).unwrap();
+    live.prints("all lines", &expected);
     let lines = expected.iter().filter(|byte| **byte == b'\n').count();
     println!("{kills} kills, {lines} lines, slowest ready {slowest:?}");
     // One that was not there at all gets the same, from the first restart point.
-    compare(&expected, &scene.everything(&end)).unwrap();
-    assert_eq!(live.terminate(), Some(0), "{}", live.errors());
-    assert_eq!(server.terminate(), Some(0), "{}", server.errors());
+    scene.closes(&expected, &end, &mut live, &mut server);
 }
 
 /// Where a server went on from, as it says.
@@ -266,16 +282,14 @@ fn a_damaged_restart_point_is_passed_over() {
         write(&scene.primary, tables);
         std::thread::sleep(Duration::from_millis(500));
     }
-    server.child.kill().unwrap();
-    server.child.wait().unwrap();
+    server.kill();
 
     // Only one server at a time has the directory.
     let mut first = scene.serve();
     ready(&mut first);
     let second = run_to_end(&mut scene.command(&scene.primary), Duration::from_secs(20)).unwrap();
     assert_eq!(second.status, Some(1));
-    first.child.kill().unwrap();
-    first.child.wait().unwrap();
+    first.kill();
 
     for harm in 0..3 {
         let points = scene.points();
@@ -306,8 +320,7 @@ fn a_damaged_restart_point_is_passed_over() {
             write(&scene.primary, tables);
             std::thread::sleep(Duration::from_millis(300));
         }
-        server.child.kill().unwrap();
-        server.child.wait().unwrap();
+        server.kill();
     }
 
     // All of them: nothing is begun behind anybody's back.

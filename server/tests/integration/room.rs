@@ -111,23 +111,15 @@ fn decoding_waits_for_room_and_goes_on() {
             .contains("cannot be written; decoding waits")
     );
     small.free();
-    scene.insert(100);
-    let end = scene.primary.flushed_lsn().unwrap();
-    let expected = scene.expected(&end);
-    live.wait_until("all lines", |live| live.printed().len() >= expected.len());
-    compare(&expected, &live.printed()).unwrap();
+    let (expected, end) = catches_up(&mut scene, &mut live);
     until("a good word", || {
         let said = status(scene.port)["waiting_for"].to_string();
         !said.contains("room")
     });
     // Killed, it goes on from a restart point that came after.
-    server.child.kill().unwrap();
-    server.child.wait().unwrap();
-    let mut server = Background::start(&mut scene.command(&scene.primary));
-    ready(&mut server);
-    compare(&expected, &scene.everything(&end)).unwrap();
-    assert_eq!(live.terminate(), Some(0), "{}", live.errors());
-    assert_eq!(server.terminate(), Some(0), "{}", server.errors());
+    server.kill();
+    let mut server = scene.begin(&scene.primary);
+    scene.closes(&expected, &end, &mut live, &mut server);
 }
 
 #[test]
@@ -142,11 +134,10 @@ fn decoding_ends_where_no_room_comes() {
     assert!(server.errors().contains("could be written for 3 s"));
     assert_eq!(scene.points(), points, "the last ones are intact");
     small.free();
-    let mut server = Background::start(&mut scene.command(&scene.primary));
-    ready(&mut server);
+    let mut server = scene.begin(&scene.primary);
     let end = scene.primary.flushed_lsn().unwrap();
     compare(&scene.expected(&end), &scene.everything(&end)).unwrap();
-    assert_eq!(server.terminate(), Some(0), "{}", server.errors());
+    server.ends_well();
 }
 
 /// More rows in one open transaction than there is memory and room for; gives the session.
@@ -158,6 +149,25 @@ fn open_transaction(scene: &Scene) -> redostream_testdata::session::Session {
     // What lies behind it in the log takes it along.
     scene.insert(1);
     long
+}
+
+/// A subscriber with a name that has what there is so far.
+fn subscribed(scene: &mut Scene) -> (Background, Vec<u8>) {
+    let mut command = subscribe(scene.port);
+    let mut live = Background::start(command.args(["--name", "durable"]));
+    scene.insert(100);
+    let before = scene.expected(&scene.primary.flushed_lsn().unwrap());
+    live.prints("rows", &before);
+    (live, before)
+}
+
+/// Room is there again: the subscriber gets all that was written. Gives that, and where it ends.
+fn catches_up(scene: &mut Scene, live: &mut Background) -> (Vec<u8>, String) {
+    scene.insert(100);
+    let end = scene.primary.flushed_lsn().unwrap();
+    let expected = scene.expected(&end);
+    live.prints("all lines", &expected);
+    (expected, end)
 }
 
 fn waits_for_spills(scene: &Scene) {
@@ -172,11 +182,7 @@ fn rows_of_an_open_transaction_wait_for_room() {
     let Some((mut scene, small, mut server)) = full(&ROWS) else {
         return;
     };
-    let mut command = subscribe(scene.port);
-    let mut live = Background::start(command.args(["--name", "durable"]));
-    scene.insert(100);
-    let before = scene.expected(&scene.primary.flushed_lsn().unwrap());
-    live.wait_until("rows", |live| live.printed().len() >= before.len());
+    let (mut live, before) = subscribed(&mut scene);
     small.fill();
     let mut long = open_transaction(&scene);
     waits_for_spills(&scene);
@@ -186,16 +192,12 @@ fn rows_of_an_open_transaction_wait_for_room() {
     std::thread::sleep(Duration::from_secs(1));
     compare(&before, &live.printed()).unwrap();
     small.free();
-    scene.insert(100);
-    let end = scene.primary.flushed_lsn().unwrap();
-    let expected = scene.expected(&end);
-    live.wait_until("all lines", |live| live.printed().len() >= expected.len());
-    compare(&expected, &live.printed()).unwrap();
+    catches_up(&mut scene, &mut live);
     assert!(server.errors().contains("there is room again"));
     let said = status(scene.port)["waiting_for"].to_string();
     assert!(!said.contains("spill"), "{said}");
-    assert_eq!(live.terminate(), Some(0), "{}", live.errors());
-    assert_eq!(server.terminate(), Some(0), "{}", server.errors());
+    live.ends_well();
+    server.ends_well();
 }
 
 /// Both kinds of no room: the file system's, and the bound that was set. The subscriber waits for
@@ -212,11 +214,7 @@ fn without_room_for_rows_a_server_ends_and_the_next_goes_on() {
         let Some((mut scene, small, mut server)) = full(&flags) else {
             return;
         };
-        let mut command = subscribe(scene.port);
-        let mut live = Background::start(command.args(["--name", "durable"]));
-        scene.insert(100);
-        let before = scene.expected(&scene.primary.flushed_lsn().unwrap());
-        live.wait_until("rows", |live| live.printed().len() >= before.len());
+        let (mut live, before) = subscribed(&mut scene);
         if !bound {
             small.fill();
         }
@@ -246,13 +244,7 @@ fn without_room_for_rows_a_server_ends_and_the_next_goes_on() {
             begun >= Some(lsn_of(&point)),
             "the last one is intact: {begun:?}"
         );
-        scene.insert(100);
-        let end = scene.primary.flushed_lsn().unwrap();
-        let expected = scene.expected(&end);
-        live.wait_until("all lines", |live| live.printed().len() >= expected.len());
-        compare(&expected, &live.printed()).unwrap();
-        compare(&expected, &scene.everything(&end)).unwrap();
-        assert_eq!(live.terminate(), Some(0), "{}", live.errors());
-        assert_eq!(server.terminate(), Some(0), "{}", server.errors());
+        let (expected, end) = catches_up(&mut scene, &mut live);
+        scene.closes(&expected, &end, &mut live, &mut server);
     }
 }

@@ -50,6 +50,23 @@ fn client(server: &FileServer, command: &[&str], until: &str, access: &[&str]) -
     client
 }
 
+/// Every command with each of these flags of access ends in the way that stands beside them, and
+/// prints something only if it was let in.
+fn every_command(server: &FileServer, until: &str, cases: &[(&[&str], i32)]) {
+    for command in COMMANDS {
+        for (access, status) in cases {
+            let ended = end(&mut client(server, command, until, access));
+            let errors = &ended.errors;
+            assert_eq!(
+                ended.status,
+                Some(*status),
+                "{command:?} {access:?}: {errors}"
+            );
+            assert_eq!(ended.printed.is_empty(), *status != 0, "{command:?}");
+        }
+    }
+}
+
 /// A token made by the command, in a file for the client, and its section for the server.
 fn token(directory: &TempDir, name: &str, bounds: &[&str]) -> (PathBuf, String) {
     let file = directory.path().join(format!("token {name}"));
@@ -74,22 +91,12 @@ fn encryption_by_flags_is_wanted_of_every_command() {
     let tls = ["--tls-cert", path(&certificate), "--tls-key", path(&key)];
     let server = log.serve(state.path(), &tls);
     let other = others.path("ca.pem");
-    for command in COMMANDS {
-        for (access, status) in [
-            (&["--tls-ca", path(&ca)][..], 0),
-            (&["--tls-ca", path(&other)], 1),
-            (&[], 1),
-        ] {
-            let ended = end(&mut client(&server, command, &log.end, access));
-            let errors = &ended.errors;
-            assert_eq!(
-                ended.status,
-                Some(status),
-                "{command:?} {access:?}: {errors}"
-            );
-            assert_eq!(ended.printed.is_empty(), status != 0);
-        }
-    }
+    let cases: [(&[&str], i32); 3] = [
+        (&["--tls-ca", path(&ca)], 0),
+        (&["--tls-ca", path(&other)], 1),
+        (&[], 1),
+    ];
+    every_command(&server, &log.end, &cases);
     drop(server);
 
     // The client too shows who it is.
@@ -109,15 +116,7 @@ fn encryption_by_flags_is_wanted_of_every_command() {
         (vec!["--tls-ca".to_owned(), path(&ca).to_owned()], 1),
     ] {
         let access: Vec<&str> = access.iter().map(String::as_str).collect();
-        for command in COMMANDS {
-            let ended = end(&mut client(&server, command, &log.end, &access));
-            let errors = &ended.errors;
-            assert_eq!(
-                ended.status,
-                Some(status),
-                "{command:?} {access:?}: {errors}"
-            );
-        }
+        every_command(&server, &log.end, &[(&access, status)]);
     }
 
     // What cannot be is said before anything is connected.
@@ -170,22 +169,13 @@ fn tokens_by_file_and_environment_are_wanted_of_every_command() {
     };
     assert_eq!(tables(&narrowed.1), ["pgbench_tellers"]);
     assert!(tables(&everything.1).len() > 3);
-    for command in COMMANDS {
-        for (access, status) in [
-            (&["--token-file", path(&all)][..], 0),
-            (&["--token-file", path(&unknown)], 5),
-            (&[], 5),
-            (&["--token-file", "/nowhere/token"], 2),
-        ] {
-            let ended = end(&mut client(&server, command, &log.end, access));
-            let errors = &ended.errors;
-            assert_eq!(
-                ended.status,
-                Some(status),
-                "{command:?} {access:?}: {errors}"
-            );
-        }
-    }
+    let cases: [(&[&str], i32); 4] = [
+        (&["--token-file", path(&all)], 0),
+        (&["--token-file", path(&unknown)], 5),
+        (&[], 5),
+        (&["--token-file", "/nowhere/token"], 2),
+    ];
+    every_command(&server, &log.end, &cases);
     // A table beyond its bounds is refused, in a subscription and by `describe`.
     let mut greedy = client(&server, COMMANDS[4], &log.end, &narrow);
     greedy.args(["--table", "public.pgbench_branches"]);
@@ -289,6 +279,6 @@ fn open_doors_are_refused_by_the_command() {
     }
     for access in [[&tls[..], &tokens].concat(), vec!["--insecure"]] {
         let mut server = log.serve(state.path(), &[&listen[..], &access].concat());
-        assert_eq!(server.process.terminate(), Some(0));
+        server.process.ends_well();
     }
 }

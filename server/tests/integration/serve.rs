@@ -70,6 +70,23 @@ impl Background {
         self.ended()
     }
 
+    /// Ends it as an operator does; it has done well.
+    pub(crate) fn ends_well(&mut self) {
+        assert_eq!(self.terminate(), Some(0), "{}", self.errors());
+    }
+
+    /// Ends it as a crash does.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Waits until it has printed as much as is expected, which is to be just that.
+    pub(crate) fn prints(&mut self, what: &str, expected: &[u8]) {
+        self.wait_until(what, |this| this.printed().len() >= expected.len());
+        compare(expected, &self.printed()).unwrap();
+    }
+
     /// Waits until it ends, and gives its exit status.
     pub(crate) fn ended(&mut self) -> Option<i32> {
         let since = Instant::now();
@@ -247,9 +264,9 @@ fn beside_a_standby(major: u32) {
 
     // The one that was there all the time has seen the same.
     live.wait_until("all lines", |live| live.printed().len() >= expected.len());
-    assert_eq!(live.terminate(), Some(0), "{}", live.errors());
+    live.ends_well();
     compare(&expected, &live.printed()).unwrap();
-    assert_eq!(server.terminate(), Some(0), "{}", server.errors());
+    server.ends_well();
 }
 
 #[test]

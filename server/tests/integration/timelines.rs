@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redostream_testdata::cluster::{ClusterOptions, Stop};
+use redostream_testdata::cluster::{Cluster, ClusterOptions, Stop};
 use redostream_testdata::compare::compare;
 use redostream_testdata::decoder::run_to_end;
 
@@ -20,14 +20,27 @@ pub(crate) fn life(table: &str) -> String {
     )
 }
 
+/// A promoted cluster writes; the subscriber gets that too. Gives where it ends.
+pub(crate) fn goes_on(
+    promoted: &Cluster,
+    sql: &str,
+    expected: &mut Vec<u8>,
+    live: &mut Background,
+) -> String {
+    promoted.sql("app", sql).unwrap();
+    let end = promoted.flushed_lsn().unwrap();
+    expected.extend(promoted.receive("app", "promoted", &end).unwrap());
+    live.prints(sql, expected);
+    end
+}
+
 /// The standby beside which the server stands becomes a primary; so does, later, a standby of it.
 fn the_standby_is_promoted(major: u32) {
     let Some(mut scene) = Scene::new(major) else {
         return;
     };
     let standby = scene.primary.standby(&ClusterOptions::default()).unwrap();
-    let mut server = Background::start(&mut scene.command(&standby));
-    ready(&mut server);
+    let mut server = scene.begin(&standby);
     let mut command = subscribe(scene.port);
     command.args(["--name", "durable"]);
     let mut live = Background::start(&mut command);
@@ -36,32 +49,16 @@ fn the_standby_is_promoted(major: u32) {
     let mut expected = scene.expected(&switched);
     scene.primary.stop(Stop::Fast).unwrap();
     standby.wait_for_replay(&switched).unwrap();
-    live.wait_until("the old timeline", |live| {
-        live.printed().len() >= expected.len()
-    });
+    live.prints("the old timeline", &expected);
     standby.promote().unwrap();
     standby.create_slot("app", "promoted").unwrap();
-    standby.sql("app", &life("after")).unwrap();
-    let end = standby.flushed_lsn().unwrap();
-    expected.extend(standby.receive("app", "promoted", &end).unwrap());
-    live.wait_until("the new timeline", |live| {
-        live.printed().len() >= expected.len()
-    });
-    compare(&expected, &live.printed()).unwrap();
+    goes_on(&standby, &life("after"), &mut expected, &mut live);
 
     // Killed and started again, it knows where it was, over the switch too.
-    server.child.kill().unwrap();
-    server.child.wait().unwrap();
-    let mut server = Background::start(&mut scene.command(&standby));
-    ready(&mut server);
-    standby.sql("app", &life("again")).unwrap();
-    let end = standby.flushed_lsn().unwrap();
-    expected.extend(standby.receive("app", "promoted", &end).unwrap());
-    live.wait_until("all lines", |live| live.printed().len() >= expected.len());
-    compare(&expected, &live.printed()).unwrap();
-    compare(&expected, &scene.everything(&end)).unwrap();
-    assert_eq!(live.terminate(), Some(0), "{}", live.errors());
-    assert_eq!(server.terminate(), Some(0), "{}", server.errors());
+    server.kill();
+    let mut server = scene.begin(&standby);
+    let end = goes_on(&standby, &life("again"), &mut expected, &mut live);
+    scene.closes(&expected, &end, &mut live, &mut server);
 }
 
 #[test]
@@ -152,5 +149,5 @@ fn rows_beyond_the_fork_are_taken_back() {
     let got = run_to_end(&mut until, Duration::from_secs(120)).unwrap();
     assert_eq!(got.status, Some(0), "{}\n{}", got.errors, server.errors());
     compare(&expected, &got.printed).unwrap();
-    assert_eq!(server.terminate(), Some(0), "{}", server.errors());
+    server.ends_well();
 }

@@ -2,7 +2,6 @@
 //! from a restart point: a subscriber gets what the server's own decoder prints.
 
 use redostream_testdata::cluster::{Cluster, ClusterOptions};
-use redostream_testdata::compare::compare;
 
 use crate::restart::{Scene, begun, ready};
 use crate::serve::{Background, subscribe};
@@ -73,8 +72,7 @@ fn prepared_before_and_ended_after(major: u32) {
     }
     let prepared = flushed(&scene.primary);
     restart_point_after(&scene, prepared);
-    server.child.kill().unwrap();
-    server.child.wait().unwrap();
+    server.kill();
     let mut server = scene.serve();
     ready(&mut server);
     let from = begun(&server.errors()).unwrap();
@@ -94,11 +92,8 @@ fn prepared_before_and_ended_after(major: u32) {
     let text = String::from_utf8_lossy(&expected);
     assert!(text.contains("table public.kept: DELETE") && !text.contains("never"));
     assert!(text.contains("c[regclass[]]:'{public.kept,public.kept,"));
-    live.wait_until("all lines", |live| live.printed().len() >= expected.len());
-    compare(&expected, &live.printed()).unwrap();
-    compare(&expected, &scene.everything(&end)).unwrap();
-    assert_eq!(live.terminate(), Some(0), "{}", live.errors());
-    assert_eq!(server.terminate(), Some(0), "{}", server.errors());
+    live.prints("all lines", &expected);
+    scene.closes(&expected, &end, &mut live, &mut server);
 }
 
 #[test]

@@ -174,7 +174,7 @@ fn who_wants_the_table_stops_there() {
         let ddl = served.subscribe(&["--kind", "ddl"]);
         assert_eq!(ddl.status, Some(0), "{}", ddl.errors);
         assert_eq!(served.metric("redostream_skipped_rows_total{"), [""; 0]);
-        assert_eq!(served.server.terminate(), Some(0));
+        served.server.ends_well();
         drop(served.primary);
     }
 }
@@ -218,7 +218,7 @@ fn or_its_rows_are_left_out() {
         // Two inserted, two updated, one deleted, three copied.
         let expected = "redostream_skipped_rows_total{table=\"public.bad\"} 8";
         assert_eq!(skipped, [expected], "{major}");
-        assert_eq!(served.server.terminate(), Some(0));
+        served.server.ends_well();
         drop(served.primary);
     }
 }

@@ -15,7 +15,7 @@ use crate::keeping::{metric, until};
 use crate::programs;
 use crate::restart::{Scene, ready, small_segments, status};
 use crate::serve::{Background, free_ports, subscribe};
-use crate::timelines::life;
+use crate::timelines::{goes_on, life};
 
 /// Whether a segment is in a server's `pg_wal` under this name.
 fn in_pg_wal(cluster: &Cluster, name: &str) -> bool {
@@ -119,8 +119,8 @@ fn segments_are_recycled_under_a_reader() {
         lines(&printed),
         lines(&whole)
     );
-    assert_eq!(live.terminate(), Some(0), "{}", live.errors());
-    assert_eq!(server.terminate(), Some(0), "{}", server.errors());
+    live.ends_well();
+    server.ends_well();
 }
 
 /// The server stands beside a standby of a standby, and the one in the middle becomes the primary.
@@ -132,8 +132,7 @@ fn the_standby_in_the_middle_is_promoted() {
     let options = ClusterOptions::default();
     let middle = scene.primary.standby(&options).unwrap();
     let last = middle.standby(&options).unwrap();
-    let mut server = Background::start(&mut scene.command(&last));
-    ready(&mut server);
+    let mut server = scene.begin(&last);
     let mut command = subscribe(scene.port);
     let mut live = Background::start(command.args(["--name", "durable"]));
     scene.primary.sql("app", &life("before")).unwrap();
@@ -141,38 +140,20 @@ fn the_standby_in_the_middle_is_promoted() {
     let mut expected = scene.expected(&switched);
     scene.primary.stop(Stop::Fast).unwrap();
     last.wait_for_replay(&switched).unwrap();
-    live.wait_until("the old timeline", |live| {
-        live.printed().len() >= expected.len()
-    });
-    compare(&expected, &live.printed()).unwrap();
+    live.prints("the old timeline", &expected);
 
     middle.promote().unwrap();
     middle.create_slot("app", "promoted").unwrap();
-    middle.sql("app", &life("after")).unwrap();
-    let end = middle.flushed_lsn().unwrap();
-    expected.extend(middle.receive("app", "promoted", &end).unwrap());
-    live.wait_until("the new timeline", |live| {
-        live.printed().len() >= expected.len()
-    });
-    compare(&expected, &live.printed()).unwrap();
+    goes_on(&middle, &life("after"), &mut expected, &mut live);
     let said = status(scene.port);
     assert_eq!(said["timeline"], 2, "{said}");
 
     // Killed and started again, over the switch too.
-    server.child.kill().unwrap();
-    server.child.wait().unwrap();
-    let mut server = Background::start(&mut scene.command(&last));
-    ready(&mut server);
-    middle
-        .sql("app", "insert into after (v) values (7)")
-        .unwrap();
-    let end = middle.flushed_lsn().unwrap();
-    expected.extend(middle.receive("app", "promoted", &end).unwrap());
-    live.wait_until("all lines", |live| live.printed().len() >= expected.len());
-    compare(&expected, &live.printed()).unwrap();
-    compare(&expected, &scene.everything(&end)).unwrap();
-    assert_eq!(live.terminate(), Some(0), "{}", live.errors());
-    assert_eq!(server.terminate(), Some(0), "{}", server.errors());
+    server.kill();
+    let mut server = scene.begin(&last);
+    let sql = "insert into after (v) values (7)";
+    let end = goes_on(&middle, sql, &mut expected, &mut live);
+    scene.closes(&expected, &end, &mut live, &mut server);
 }
 
 /// The upstream is restarted as in a crash, goes away for another that stands in, and is replaced by
@@ -208,8 +189,7 @@ fn another_standby_stands_in() {
         scene.primary.sql("app", &life(table)).unwrap();
         let end = scene.primary.flushed_lsn().unwrap();
         let expected = scene.expected(&end);
-        live.wait_until(table, |live| live.printed().len() >= expected.len());
-        compare(&expected, &live.printed()).unwrap();
+        live.prints(table, &expected);
         end
     };
     all(&mut scene, &mut live, "at_first");
@@ -232,7 +212,7 @@ fn another_standby_stands_in() {
     all(&mut scene, &mut live, "from_the_other");
     assert!(is_with(left));
     assert!(metric(page, "redostream_reconnects_total") >= 2.0);
-    assert_eq!(server.terminate(), Some(0), "{}", server.errors());
+    server.ends_well();
 
     // A third, made just now, has not the WAL that is needed; whoever has it can give it. What the
     // positions mean does not change.
@@ -249,8 +229,8 @@ fn another_standby_stands_in() {
     ready(&mut server);
     let end = all(&mut scene, &mut live, "from_the_third");
     compare(&scene.expected(&end), &scene.everything(&end)).unwrap();
-    assert_eq!(live.terminate(), Some(0), "{}", live.errors());
-    assert_eq!(server.terminate(), Some(0), "{}", server.errors());
+    live.ends_well();
+    server.ends_well();
 }
 
 /// Another cluster answers at the upstream's address: it is refused by its system identifier, by a
@@ -275,8 +255,7 @@ fn another_cluster_behind_the_address_is_refused() {
     );
     other.configure(&address).unwrap();
 
-    let mut server = Background::start(&mut scene.command(&scene.primary));
-    ready(&mut server);
+    let mut server = scene.begin(&scene.primary);
     let mut command = subscribe(scene.port);
     let mut live = Background::start(command.args(["--name", "durable"]));
     scene.primary.sql("app", &life("before")).unwrap();
@@ -305,13 +284,11 @@ fn another_cluster_behind_the_address_is_refused() {
     scene.primary.start().unwrap();
     // A logical slot may repeat after a restart what was received before.
     scene.primary.create_slot("app", "again").unwrap();
-    let mut server = Background::start(&mut scene.command(&scene.primary));
-    ready(&mut server);
+    let mut server = scene.begin(&scene.primary);
     scene.primary.sql("app", &life("after")).unwrap();
     let end = scene.primary.flushed_lsn().unwrap();
     expected.extend(scene.primary.receive("app", "again", &end).unwrap());
-    live.wait_until("all lines", |live| live.printed().len() >= expected.len());
-    compare(&expected, &live.printed()).unwrap();
-    assert_eq!(live.terminate(), Some(0), "{}", live.errors());
-    assert_eq!(server.terminate(), Some(0), "{}", server.errors());
+    live.prints("all lines", &expected);
+    live.ends_well();
+    server.ends_well();
 }

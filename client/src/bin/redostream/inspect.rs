@@ -178,6 +178,9 @@ pub(crate) async fn describe(command: &Describe) -> Result<(), Failure> {
     }
 }
 
+/// Stands where there is a default whose text cannot be given.
+const NOT_KNOWN: &str = "(not known)";
+
 fn table_text(shape: &Value) -> String {
     let plain = |value: &Value| match value {
         Value::Null => String::new(),
@@ -202,7 +205,11 @@ fn table_text(shape: &Value) -> String {
             "generated",
             "identity",
         ];
-        columns.add_row(parts.map(|part| plain(&column[part])));
+        let unknown = column["default_unknown"] == true;
+        columns.add_row(parts.map(|part| match part {
+            "default" if unknown => NOT_KNOWN.to_owned(),
+            _ => plain(&column[part]),
+        }));
     }
     out.push('\n');
     out.push_str(&columns.to_string());
@@ -214,15 +221,23 @@ fn table_text(shape: &Value) -> String {
         "partition_key",
         "partition_of",
         "inherits",
+        "persistence",
+        "tablespace",
         "options",
+        "access_method",
     ] {
         let value = &shape[part];
         let empty = value.is_null()
             || value.as_array().is_some_and(Vec::is_empty)
             || value.as_object().is_some_and(serde_json::Map::is_empty);
-        if !empty {
+        // What nearly every table is goes without saying.
+        let usual = part == "persistence" && value == "permanent";
+        if !empty && !usual {
             out.push_str(&format!("\n{}: {}", part.replace('_', " "), plain(value)));
         }
+    }
+    if shape["undecodable"] == true {
+        out.push_str(" (its rows cannot be decoded)");
     }
     out
 }
@@ -256,4 +271,37 @@ fn subscription_json(info: &SubscriptionInfo) -> Value {
 pub(crate) async fn forget(name: &str, connection: &Connection) -> Result<(), Failure> {
     connection.control().await?.drop_subscription(name).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_as_text_says_what_is_unusual_and_what_is_not_known() {
+        let column = |name: &str| {
+            json!({
+                "name": name, "type": "integer", "nullable": true, "default": null,
+                "generated": null, "identity": null,
+            })
+        };
+        let mut shape = json!({
+            "schema": "public", "name": "t", "columns": [column("a"), column("b")],
+            "primary_key": null, "constraints": [], "indexes": [], "replica_identity": "default",
+            "persistence": "permanent", "options": [],
+        });
+        let usual = table_text(&shape);
+        assert!(usual.ends_with("\nreplica identity: default"), "{usual}");
+        assert!(!usual.contains(NOT_KNOWN), "{usual}");
+        shape["columns"][1]["default_unknown"] = true.into();
+        shape["persistence"] = "unlogged".into();
+        shape["tablespace"] = "fast".into();
+        shape["access_method"] = "columns".into();
+        shape["undecodable"] = true.into();
+        let unusual = table_text(&shape);
+        assert_eq!(unusual.matches(NOT_KNOWN).count(), 1, "{unusual}");
+        let end = "\npersistence: unlogged\ntablespace: fast\n\
+                   access method: columns (its rows cannot be decoded)";
+        assert!(unusual.ends_with(end), "{unusual}");
+    }
 }

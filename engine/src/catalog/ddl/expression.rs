@@ -7,7 +7,7 @@ use std::cell::RefCell;
 
 use redostream_protocol::Oid;
 use redostream_protocol::ddl::Expression;
-use redostream_protocol::schema::Name;
+use redostream_protocol::schema::{Name, TypeDesc, TypeShape};
 use redostream_protocol::value::{Known, TextContext, TypeRenderer};
 
 use super::super::cache::Cache;
@@ -462,12 +462,30 @@ impl<'a, 'c> Printer<'a, 'c> {
             depends_on: Vec::new(),
         };
         let described = describer.describe(Oid(data_type), 0).ok()?;
-        if described.needs_catalog {
+        if described.needs_catalog || !means_one_thing(&described.desc) {
             return None;
         }
         let mut out = Vec::new();
         let known = TypeRenderer::new(&described.desc).text(value, &self.context, &mut out);
         (known.ok()? == Known::Yes).then_some(out)
+    }
+}
+
+/// Whether the text of a type's values is read alike under all settings. That of `money` is not:
+/// what `lc_monetary` was where it was written, the log does not say, and another reads another
+/// amount.
+fn means_one_thing(data_type: &TypeDesc) -> bool {
+    match &data_type.shape {
+        TypeShape::Base(output) => output.symbol != "cash_out",
+        TypeShape::Enum(_) => true,
+        TypeShape::Array { element, .. } => means_one_thing(element),
+        TypeShape::Range(inner) | TypeShape::Multirange(inner) | TypeShape::Domain(inner) => {
+            means_one_thing(inner)
+        }
+        TypeShape::Composite(fields) => {
+            let mut types = fields.iter().filter_map(|field| field.data_type.as_deref());
+            types.all(means_one_thing)
+        }
     }
 }
 

@@ -23,6 +23,7 @@
 mod comment;
 mod constraint;
 mod data_type;
+mod depends;
 mod events;
 mod expression;
 mod index;
@@ -53,6 +54,7 @@ use super::view::{Row, View};
 use super::{Catalog, CatalogError};
 use crate::gate::transactions::Transactions;
 use crate::limits::{CATALOG_OID_END, INITDB_FILE_NUMBER_END};
+use depends::{Needs, needed};
 use order::{Change, ordered};
 use state::State;
 pub(crate) use touched::{Touched, Written, concerns, objects_of};
@@ -380,7 +382,17 @@ impl Comparison<'_> {
                     before,
                     after,
                     hidden,
+                    needs: Needs::default(),
                 });
+            }
+        }
+        if changes.len() > 1 {
+            for change in &mut changes {
+                // Of what this transaction made and told of already nothing is known here.
+                change.needs = Needs {
+                    before: needed(&self.committed, change.key, change.before.as_ref())?,
+                    after: needed(&self.own, change.key, change.after.as_ref())?,
+                };
             }
         }
         let hidden: Vec<bool> = changes

@@ -8,6 +8,7 @@ use redostream_protocol::ddl::TableName;
 use redostream_protocol::schema::Name;
 use rustc_hash::FxHashMap;
 
+use super::depends::Needs;
 use super::state::State;
 use super::touched::Touched;
 
@@ -19,6 +20,8 @@ pub(crate) struct Change {
     pub(crate) after: Option<State>,
     /// It is a part of another change, and not told by itself.
     pub(crate) hidden: bool,
+    /// What it needs beside what its states name.
+    pub(crate) needs: Needs,
 }
 
 /// Brings changes into order. Deterministic; where there is a circle, it is cut by rank, and foreign
@@ -141,6 +144,7 @@ fn split(change: &mut Change, others: &[&Change]) -> Option<Change> {
         before,
         after,
         hidden: change.hidden,
+        needs: Needs::default(),
     })
 }
 
@@ -182,10 +186,21 @@ fn rank(change: &Change) -> (u8, u32) {
 
 /// Pairs of changes of which the first must come before the second.
 fn edges(changes: &[Change]) -> BTreeSet<(usize, usize)> {
-    let mut by_oid: FxHashMap<Oid, Vec<usize>> = FxHashMap::default();
+    // What comes to be and what ceases to be: objects, and constraints and indexes of tables.
+    let mut made: FxHashMap<Oid, Vec<usize>> = FxHashMap::default();
+    let mut gone: FxHashMap<Oid, Vec<usize>> = FxHashMap::default();
     let mut freed: FxHashMap<(Oid, Option<Name>, Name), usize> = FxHashMap::default();
     for (number, change) in changes.iter().enumerate() {
-        by_oid.entry(change.key.oid).or_default().push(number);
+        let (before, after) = (
+            parts(change, change.before.as_ref()),
+            parts(change, change.after.as_ref()),
+        );
+        for oid in after.difference(&before) {
+            made.entry(*oid).or_default().push(number);
+        }
+        for oid in before.difference(&after) {
+            gone.entry(*oid).or_default().push(number);
+        }
         if let Some(before) = &change.before
             && name_of(change, Some(before)) != name_of(change, change.after.as_ref())
             && let Some(name) = name_of(change, Some(before))
@@ -195,23 +210,25 @@ fn edges(changes: &[Change]) -> BTreeSet<(usize, usize)> {
     }
     let mut edges = BTreeSet::new();
     for (number, change) in changes.iter().enumerate() {
-        let uses =
-            |state: &Option<State>| state.as_ref().map(State::references).unwrap_or_default();
-        let (before, after) = (uses(&change.before), uses(&change.after));
+        let uses = |state: &Option<State>, needs: &[Oid]| {
+            let named = state.as_ref().map(State::references).unwrap_or_default();
+            named
+                .iter()
+                .chain(needs)
+                .copied()
+                .collect::<BTreeSet<Oid>>()
+        };
+        let before = uses(&change.before, &change.needs.before);
+        let after = uses(&change.after, &change.needs.after);
         for oid in &after {
-            for other in by_oid.get(oid).into_iter().flatten() {
-                if *other != number && changes[*other].before.is_none() {
-                    edges.insert((*other, number));
-                }
-            }
+            let others = made.get(oid).into_iter().flatten();
+            edges.extend(others.map(|other| (*other, number)));
         }
-        for oid in before.iter().filter(|oid| !after.contains(oid)) {
-            for other in by_oid.get(oid).into_iter().flatten() {
-                if *other != number && changes[*other].after.is_none() {
-                    edges.insert((number, *other));
-                }
-            }
+        for oid in before.difference(&after) {
+            let others = gone.get(oid).into_iter().flatten();
+            edges.extend(others.map(|other| (number, *other)));
         }
+        edges.remove(&(number, number));
         if let Some(name) = name_of(change, change.after.as_ref())
             && let Some(other) = freed.get(&name)
             && *other != number
@@ -220,6 +237,20 @@ fn edges(changes: &[Change]) -> BTreeSet<(usize, usize)> {
         }
     }
     edges
+}
+
+/// An object, and the constraints and indexes of a table, in one of its states.
+fn parts(change: &Change, state: Option<&State>) -> BTreeSet<Oid> {
+    let mut parts = BTreeSet::new();
+    if let Some(state) = state {
+        parts.insert(change.key.oid);
+        if let State::Table(table) = state {
+            parts.extend(&table.constraints);
+            parts.extend(table.indexes.iter().map(|(index, _)| *index));
+            parts.extend(Some(table.primary).filter(|oid| oid.is_valid()));
+        }
+    }
+    parts
 }
 
 /// The name that an object takes up among those of its catalog.
@@ -252,6 +283,7 @@ mod tests {
             before: before.map(state),
             after: after.map(state),
             hidden: false,
+            needs: Needs::default(),
         }
     }
 
@@ -281,6 +313,58 @@ mod tests {
             ]),
             [1, 3, 2],
         );
+    }
+
+    #[test]
+    fn a_table_stops_needing_what_is_dropped_before_it_is() {
+        // 1 stays, and loses the default for which it needed the sequence 2.
+        let mut table = change(1, "a", Some(&[]), Some(&[]));
+        table.needs.before = vec![Oid(2)];
+        let mut sequence = change(2, "b", Some(&[]), None);
+        if let Some(State::Other(other)) = &mut sequence.before {
+            other.object = "sequence".to_owned();
+        }
+        assert_eq!(order(vec![sequence, table]), [1, 2]);
+    }
+
+    #[test]
+    fn a_key_is_there_as_long_as_another_table_needs_it() {
+        use crate::catalog::ddl::state::TableState;
+
+        let table = |key: u32| {
+            State::Table(Box::new(TableState {
+                primary: Oid(key),
+                indexes: if key == 0 {
+                    Vec::new()
+                } else {
+                    vec![(Oid(key + 1), true)]
+                },
+                ..TableState::default()
+            }))
+        };
+        // 5 has the primary key 11 with the index 12, which foreign keys of 4 and 6 need.
+        let changes = |with: bool| {
+            let mut keyed = change(5, "a", Some(&[]), Some(&[]));
+            let (bare, full) = (Some(table(0)), Some(table(11)));
+            (keyed.before, keyed.after) = if with { (bare, full) } else { (full, bare) };
+            let mut naming = [
+                change(4, "b", Some(&[]), Some(&[])),
+                change(6, "c", Some(&[]), Some(&[])),
+            ];
+            for one in &mut naming {
+                let needs = &mut one.needs;
+                let list = if with {
+                    &mut needs.after
+                } else {
+                    &mut needs.before
+                };
+                list.push(Oid(12));
+            }
+            let [one, other] = naming;
+            vec![one, keyed, other]
+        };
+        assert_eq!(order(changes(true)), [5, 4, 6]);
+        assert_eq!(order(changes(false)), [4, 6, 5]);
     }
 
     #[test]
@@ -339,6 +423,7 @@ mod tests {
                 before: (!made).then(|| state.clone()),
                 after: made.then_some(state),
                 hidden: false,
+                needs: Needs::default(),
             });
             let ordered = ordered(changes.collect());
             let told = ordered

@@ -135,8 +135,8 @@ fn fill(
     Ok(())
 }
 
-/// Checksum of what is told of a relation and not described: its owner, row security, and what a
-/// view selects.
+/// Checksum of what is told of a relation and not described: its owner, row security, what a view
+/// selects, and where a foreign table lies.
 fn rest(view: &View<'_>, class: &Row<'_>) -> Result<u32, CatalogError> {
     let mut sum = crc32fast::Hasher::new();
     sum.update(&class.oid("relowner")?.0.to_le_bytes());
@@ -150,7 +150,29 @@ fn rest(view: &View<'_>, class: &Row<'_>) -> Result<u32, CatalogError> {
             }
         }
     }
+    if class.byte("relkind")? == b'f' {
+        foreign(view, class.oid("oid")?, &mut sum)?;
+    }
     Ok(sum.finalize())
+}
+
+/// The server of a foreign table, and the options of it and of its columns.
+fn foreign(view: &View<'_>, table: Oid, sum: &mut crc32fast::Hasher) -> Result<(), CatalogError> {
+    if let Some(row) = view.row_of(oid::FOREIGN_TABLE, "ftrelid", table)? {
+        sum.update(&row.checksum(None).to_le_bytes());
+    }
+    let mut options = Vec::new();
+    for column in view.rows(oid::ATTRIBUTE, "attrelid", table.0)? {
+        if let Some(set) = column.value("attfdwoptions")? {
+            options.push((column.i16("attnum")?, set.to_vec()));
+        }
+    }
+    options.sort_unstable();
+    for (number, set) in options {
+        sum.update(&number.to_le_bytes());
+        sum.update(&set);
+    }
+    Ok(())
 }
 
 /// The name of a tablespace, if it is not the database's.

@@ -32,7 +32,7 @@ impl Touched {
 
 /// Catalogs whose rows belong to an object of another catalog, or are objects themselves: catalog,
 /// column with the object's OID, the object's catalog.
-const PARTS: [(Oid, &str, Oid); 19] = [
+const PARTS: [(Oid, &str, Oid); 20] = [
     (oid::CLASS, "oid", oid::CLASS),
     (oid::ATTRIBUTE, "attrelid", oid::CLASS),
     (oid::INDEX, "indrelid", oid::CLASS),
@@ -43,6 +43,7 @@ const PARTS: [(Oid, &str, Oid); 19] = [
     (oid::INHERITS, "inhrelid", oid::CLASS),
     (oid::PARTITIONED_TABLE, "partrelid", oid::CLASS),
     (oid::SEQUENCE, "seqrelid", oid::CLASS),
+    (oid::FOREIGN_TABLE, "ftrelid", oid::CLASS),
     (oid::TYPE, "oid", oid::TYPE),
     (oid::ENUM, "enumtypid", oid::TYPE),
     (oid::RANGE, "rngtypid", oid::TYPE),

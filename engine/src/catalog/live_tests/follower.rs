@@ -1,8 +1,11 @@
 //! The gate in small: replays a log into a catalog, and prints what it holds.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use redostream_protocol::{Lsn, Oid, RelFileNode, Xid};
+use redostream_testdata::cluster::{Cluster, ClusterOptions, Stop};
+use redostream_testdata::files::copy_tree;
+use redostream_testdata::server::Server;
 use rustc_hash::FxHashSet;
 
 use super::said::{COLUMNS, hash};
@@ -15,6 +18,24 @@ use crate::framing::record::Record;
 use crate::framing::rmgr::id;
 use crate::framing::xact::{self, op};
 use crate::gate::transactions::Transactions;
+
+/// A running server with a database `d` in which `before` was run, and the copy of its directory
+/// that is followed from there.
+pub(super) fn with_copy(
+    server: Server,
+    options: &ClusterOptions,
+    before: &str,
+) -> (Cluster, PathBuf) {
+    let mut cluster = Cluster::create(server, options).unwrap();
+    cluster.start().unwrap();
+    cluster.sql("postgres", "create database d").unwrap();
+    cluster.sql("d", before).unwrap();
+    cluster.stop(Stop::Fast).unwrap();
+    let copy = cluster.root().join("copy");
+    copy_tree(cluster.data(), &copy, &|_| true).unwrap();
+    cluster.start().unwrap();
+    (cluster, copy)
+}
 
 /// The gate in small.
 pub(super) struct Follower {

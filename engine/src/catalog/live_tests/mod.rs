@@ -1,6 +1,7 @@
 //! The catalog held against a server: a data directory and the WAL written afterwards, compared
 //! with what the server itself says of its catalogs.
 
+mod expressions;
 mod follower;
 mod random;
 mod said;

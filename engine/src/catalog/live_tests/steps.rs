@@ -1,12 +1,11 @@
 //! Statements one after the other, the catalogs compared after each.
 
 use redostream_protocol::Oid;
-use redostream_testdata::cluster::{Cluster, ClusterOptions, Stop};
-use redostream_testdata::files::copy_tree;
+use redostream_testdata::cluster::{Cluster, ClusterOptions};
 use redostream_testdata::server::Server;
 use redostream_testdata::session::Session;
 
-use super::follower::Follower;
+use super::follower::{Follower, with_copy};
 use super::said::{SESSION, Said, TABLES, ask, assert_same, check, reg_query, reg_texts};
 use crate::catalog::Target;
 use crate::catalog::layout::oid;
@@ -61,14 +60,7 @@ fn run(major: u32, settings: &[(&str, &str)]) {
     for (name, value) in settings {
         options = options.with(name, value);
     }
-    let mut cluster = Cluster::create(server, &options).unwrap();
-    cluster.start().unwrap();
-    cluster.sql("postgres", "create database d").unwrap();
-    cluster.sql("d", BEFORE).unwrap();
-    cluster.stop(Stop::Fast).unwrap();
-    let copy = cluster.root().join("copy");
-    copy_tree(cluster.data(), &copy, &|_| true).unwrap();
-    cluster.start().unwrap();
+    let (cluster, copy) = with_copy(server, &options, BEFORE);
 
     let mut all = Vec::new();
     let mut session = cluster.session("d").unwrap();

@@ -8,15 +8,15 @@ use std::collections::BTreeMap;
 use redostream_protocol::ddl::{Expression, TableName, TableShape};
 use redostream_protocol::schema::Name;
 use redostream_protocol::{Lsn, Xid};
-use redostream_testdata::cluster::{Cluster, ClusterOptions, Stop};
-use redostream_testdata::files::copy_tree;
+use redostream_testdata::cluster::ClusterOptions;
 use redostream_testdata::generator::{Size, generate};
 use redostream_testdata::recorder::cases_dir;
 use redostream_testdata::server::{MAJORS, Server};
 use redostream_testdata::session::Session;
+use redostream_testdata::statements;
 use redostream_testdata::structures::STRUCTURES;
 
-use super::follower::Follower;
+use super::follower::{Follower, with_copy};
 use super::random::seed;
 use super::said::SESSION;
 
@@ -194,7 +194,14 @@ fn by_its_own_name(key: &str, definition: &str) -> String {
         .nth(1)
         .and_then(|name| name.split('.').next());
     match of.filter(|schema| schema.starts_with("pg_temp_")) {
-        Some(schema) => definition.replace(" pg_temp.", &format!(" {schema}.")),
+        Some(schema) => {
+            let own = definition.replace(" pg_temp.", &format!(" {schema}."));
+            match own.strip_prefix("nextval('") {
+                // A sequence of its own is in the session's path.
+                Some(rest) if !rest.contains('.') => format!("nextval('{schema}.{rest}"),
+                _ => own,
+            }
+        }
         None => definition.to_owned(),
     }
 }
@@ -282,13 +289,7 @@ fn run(major: u32, statements: Vec<String>, places: usize) {
         return;
     };
     let options = ClusterOptions::default().with("autovacuum", "off");
-    let mut cluster = Cluster::create(server, &options).unwrap();
-    cluster.start().unwrap();
-    cluster.sql("postgres", "create database d").unwrap();
-    cluster.stop(Stop::Fast).unwrap();
-    let copy = cluster.root().join("copy");
-    copy_tree(cluster.data(), &copy, &|_| true).unwrap();
-    cluster.start().unwrap();
+    let (cluster, copy) = with_copy(server, &options, "");
 
     let mut all = Vec::new();
     let mut session = cluster.session("d").unwrap();
@@ -341,6 +342,15 @@ fn run(major: u32, statements: Vec<String>, places: usize) {
 fn structures_are_the_servers() {
     for major in MAJORS {
         run(major, recorded(), 80);
+    }
+}
+
+#[test]
+fn structures_after_every_form_of_statement() {
+    for major in MAJORS {
+        let statements = statements::tables(major).into_iter();
+        let statements = statements.map(|statement| format!("{};\n", statement.sql));
+        run(major, statements.collect(), 200);
     }
 }
 

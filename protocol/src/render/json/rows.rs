@@ -30,7 +30,6 @@ pub(super) struct RelationLines {
     pub(super) members: Vec<u8>,
     pub(super) columns: Vec<ColumnJson>,
     context: TextContext,
-    value_bytes_max: u64,
     /// `schema.table`, for errors.
     pub(super) qualified: String,
 }
@@ -64,7 +63,6 @@ impl RelationLines {
             members,
             columns,
             context: settings.context(&relation.database),
-            value_bytes_max: settings.value_bytes_max,
             qualified: qualified(relation),
         }
     }
@@ -134,7 +132,8 @@ impl<'a> Tuples<'a> {
             let value = value.map_err(|source| RenderError::Event { lsn, source })?;
             if let (Some(large), Some(piecewise)) = (&mut self.large, column.piecewise) {
                 let end = self.columns.offset();
-                let stored = Stored::of(value, end, relation.value_bytes_max).map_err(fail)?;
+                let stored =
+                    Stored::of(value, end, relation.context.value_bytes_max).map_err(fail)?;
                 if let Some(stored) = stored
                     && let Some(value) = column
                         .large(piecewise, &relation.context, stored, self.payload)
@@ -148,8 +147,12 @@ impl<'a> Tuples<'a> {
                     continue;
                 }
             }
-            let content = column_content(value, relation.value_bytes_max, &mut self.scratch.raw)
-                .map_err(fail)?;
+            let content = column_content(
+                value,
+                relation.context.value_bytes_max,
+                &mut self.scratch.raw,
+            )
+            .map_err(fail)?;
             match content {
                 // With a key identity every other column is null in the log.
                 Content::Null if part == Part::OldKey && !column.key => continue,

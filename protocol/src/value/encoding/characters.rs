@@ -12,7 +12,7 @@ static EUC_JIS_2004: LazyLock<Characters> =
     LazyLock::new(|| Characters::read(include_str!("euc_jis_2004.txt")));
 
 /// The characters of one encoding beyond ASCII.
-pub(super) struct Characters {
+pub(in crate::value) struct Characters {
     /// Their bytes as a number, in rising order, and what they are in UTF-8.
     by_code: Vec<(u32, &'static str)>,
 }
@@ -26,6 +26,16 @@ impl Characters {
             5 => Some(&EUC_JIS_2004),
             _ => None,
         }
+    }
+
+    /// Each character: its bytes and what it is in UTF-8, in the order of the bytes, the shorter
+    /// ones first.
+    pub(in crate::value) fn all(&self) -> impl Iterator<Item = (Vec<u8>, &'static str)> + '_ {
+        self.by_code.iter().map(|(code, text)| {
+            let bytes = code.to_be_bytes();
+            let used = bytes.iter().skip_while(|byte| **byte == 0);
+            (used.copied().collect(), *text)
+        })
     }
 
     /// Reads a file: its lines say what they are themselves.
