@@ -5,6 +5,7 @@
 //! change of the code with the next, not Redostream with anything else.
 
 pub mod compare;
+pub mod large_log;
 pub mod serving;
 pub mod synthetic;
 

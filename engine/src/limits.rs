@@ -95,6 +95,9 @@ pub const INITDB_FILE_NUMBER_END: u32 = 16384;
 pub const CATALOG_OID_END: u32 = 12000;
 /// The highest block number of a catalog file that is believed (64 GB).
 pub const CATALOG_BLOCKS_MAX: u32 = 8 * 1024 * 1024;
+/// Catalog tuples that one transaction has ended and that are noted, to be let go at its commit.
+/// What is beyond stays until the server removes it.
+pub const ENDED_TUPLES_MAX: usize = 64 * 1024;
 /// How deep a stored expression may be nested.
 pub const NODE_DEPTH_MAX: usize = 200;
 /// Domains over domains that are followed; they cost no stack, and a damaged catalog may run in

@@ -5,7 +5,7 @@
 //! again after a while and everything behind it waits: that is what losing is here.
 
 use std::collections::VecDeque;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use socket2::{Domain, Socket, Type};
 
 use crate::generator::random::Random;
 
@@ -21,6 +22,9 @@ const PACKET_BYTES: usize = 16 * 1024;
 /// Bytes that may be under way in one direction of a connection, beside those in the buffers of
 /// the system, unless told otherwise.
 const UNDER_WAY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Receive buffer where a link has a window: what the system would take in beyond that, megabytes,
+/// were a window of its own.
+const RECEIVE_BUFFER_BYTES: usize = 64 * 1024;
 /// How long a lost packet takes to be sent again.
 const RETRANSMIT: Duration = Duration::from_millis(200);
 
@@ -91,7 +95,7 @@ impl Link {
                 counting.connections.fetch_add(1, Ordering::Relaxed);
                 let (trouble, counting) = (Arc::clone(&trouble), Arc::clone(&counting));
                 // A target that refuses closes the client's connection too.
-                if let Ok(server) = TcpStream::connect(target) {
+                if let Ok(server) = connect(target, options) {
                     let _ = client.set_nodelay(true);
                     let _ = server.set_nodelay(true);
                     join(client, server, options, &trouble, &counting);
@@ -208,6 +212,16 @@ struct UnderWay {
 }
 
 type Pipe = Arc<(Mutex<UnderWay>, Condvar)>;
+
+fn connect(target: SocketAddr, options: LinkOptions) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(target), Type::STREAM, None)?;
+    if options.window_bytes > 0 {
+        // Before connecting: the other side is told then how much it may ever send ahead.
+        socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
+    }
+    socket.connect(&target.into())?;
+    Ok(socket.into())
+}
 
 fn join(
     client: TcpStream,

@@ -5,12 +5,14 @@
 //! target/release/redostream-server all`. Prints Markdown tables, each section in less than three
 //! minutes; the machine's load is part of every figure.
 
+use std::any::Any;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
+use redostream_benches::large_log::LargeLog;
 use redostream_benches::serving::{Serving, free_address};
 use redostream_client::protocol::Lsn;
 use redostream_client::protocol::control::{From as Place, Until};
@@ -64,7 +66,13 @@ fn main() -> Result<()> {
             compression(&arguments.server, &log).await?;
         }
         if wants(What::Links) {
-            links(&arguments.server, &log).await?;
+            let large = match arguments.base {
+                None => Log::large()
+                    .inspect_err(|error| eprintln!("{error:#}"))
+                    .ok(),
+                Some(_) => None,
+            };
+            links(&arguments.server, large.as_ref().unwrap_or(&log)).await?;
         }
         Ok(())
     })
@@ -75,7 +83,9 @@ struct Log {
     base: PathBuf,
     wal: PathBuf,
     end: Until,
-    _unpacked: TempDir,
+    /// Where rows of one size begin, if it is made of those.
+    start: Option<Lsn>,
+    _directory: Box<dyn Any>,
 }
 
 impl Log {
@@ -88,7 +98,8 @@ impl Log {
                 base: base.clone(),
                 wal: wal.clone(),
                 end: end.parse()?,
-                _unpacked: unpacked,
+                start: None,
+                _directory: Box::new(unpacked),
             });
         }
         let case = recorded::case(15, "demo")?;
@@ -99,7 +110,21 @@ impl Log {
             base,
             wal,
             end: case.facts.end.parse()?,
-            _unpacked: unpacked,
+            start: None,
+            _directory: Box::new(unpacked),
+        })
+    }
+
+    /// One that lasts a while over the fastest of links, where a server is at hand to write it.
+    fn large() -> Result<Self> {
+        let streams = LINK_STREAMS.into_iter().max().unwrap_or(1);
+        let made = LargeLog::write(LINK_BYTES * u64::from(streams))?;
+        Ok(Self {
+            base: made.log.base.clone(),
+            wal: made.log.wal.clone(),
+            end: Until::Lsn(made.log.end),
+            start: Some(made.start),
+            _directory: Box::new(made),
         })
     }
 }
@@ -225,9 +250,46 @@ async fn compression(program: &Path, log: &Log) -> Result<()> {
     Ok(())
 }
 
+/// Bytes of WAL that one connection gets to carry; more of them carry as much more, so that all take
+/// about as long.
+const LINK_BYTES: u64 = 16 << 20;
+const LINK_STREAMS: [u16; 4] = [1, 2, 4, 8];
+
+/// Where `streams` connections end: with a large log, each has as much to carry.
+fn end_for(log: &Log, streams: u16) -> Until {
+    match log.start {
+        Some(start) => Until::Lsn(start.add(LINK_BYTES * u64::from(streams))),
+        None => log.end,
+    }
+}
+
+/// Takes everything; gives MB/s of events from the first delivery to the last, so that the round
+/// trips of opening a session are not in it.
+async fn rate(options: Options) -> Result<f64> {
+    let mut subscription = Subscription::open(options).await?;
+    let mut began = None;
+    while subscription.next_delivery().await?.is_some() {
+        let raw = subscription.totals().raw_bytes;
+        if began.is_none() && raw > 0 {
+            began = Some((Instant::now(), raw));
+        }
+    }
+    let (since, first) = began.context("nothing came")?;
+    let seconds = since.elapsed().as_secs_f64();
+    let raw = subscription.totals().raw_bytes - first;
+    subscription.close().await;
+    Ok(raw as f64 / seconds / 1e6)
+}
+
 async fn links(program: &Path, log: &Log) -> Result<()> {
     println!("\n### MB/s of events over a link, by connections\n");
-    println!("Each connection has a window of 1 MiB, as TCP would; no compression.\n");
+    println!("Each connection has a window of 1 MiB, as TCP would; no compression.");
+    println!("Counted from the first delivery to the last.\n");
+    if log.start.is_none() {
+        println!(
+            "The log is small: where links are fast, its beginning and end are all there is.\n"
+        );
+    }
     println!("| delay each way | limit | 1 | 2 | 4 | 8 |");
     println!("|---:|---|---:|---:|---:|---:|");
     for (delay_ms, limit) in [(0, 0), (50, 0), (200, 0), (50, 2_000_000), (200, 2_000_000)] {
@@ -237,7 +299,7 @@ async fn links(program: &Path, log: &Log) -> Result<()> {
             "2 MB/s each"
         };
         print!("| {delay_ms} ms | {limited} |");
-        for streams in [1, 2, 4, 8] {
+        for streams in LINK_STREAMS {
             let data = free_address()?;
             let link = Link::start(
                 data,
@@ -249,15 +311,13 @@ async fn links(program: &Path, log: &Log) -> Result<()> {
                 },
             )?;
             let advertised = link.address().to_string();
-            let more = ["--advertise-data", &*advertised];
+            let more = ["--advertise-data", &*advertised, "--feed", "1GiB"];
             let serving = serve(program, log, data, &more)?;
             wait_decoded(&serving, log).await?;
             let mut options = self::options(&serving, log, streams);
             options.compression = Compression::None;
-            let began = Instant::now();
-            let (raw, _) = drain(options).await?;
-            let seconds = began.elapsed().as_secs_f64();
-            print!(" {:.1} |", raw as f64 / seconds / 1e6);
+            options.until = Some(end_for(log, streams));
+            print!(" {:.1} |", rate(options).await?);
         }
         println!();
     }

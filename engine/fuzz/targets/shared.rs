@@ -187,7 +187,7 @@ pub fn target(input: &mut Input<'_>, major: u16) -> Arc<Target> {
         if !dropped {
             columns.push(Column {
                 number: i16::from(number) + 1,
-                name: Name::from("c"),
+                name: Name::from(format!("c{number}").as_str()),
                 data_type: part,
                 modifier: -1,
                 not_null: false,

@@ -215,6 +215,9 @@ impl Catalog {
         self.drop_files(end);
         self.ddl.ended(top);
         let known = self.store.writers.remove(&top);
+        if let Some(writer) = &known {
+            self.store.let_go(&writer.ended);
+        }
         if self.began_before_replay(top) {
             self.snapshot = None;
             self.cache.committed(top, &Writer::unknown());
@@ -279,6 +282,7 @@ impl Catalog {
             into.everything |= writer.everything;
             into.mapped.extend(writer.mapped.iter().copied());
             into.changes += writer.changes;
+            into.ended.extend(writer.ended.iter().copied());
         }
     }
 

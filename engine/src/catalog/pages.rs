@@ -10,9 +10,12 @@
 //! nothing in them is believed: every access is checked.
 //!
 //! Where a tuple lies within the page is not kept the same as the server's; line pointers, which
-//! other pages and records name, are.
+//! other pages and records name, are. The free space between line pointers and tuples takes no
+//! memory, and of a tuple that nobody will see again only the header is kept: while one transaction
+//! stays open, a server must keep every version of every catalog row that others replace.
 // pg: storage/bufpage.h, storage/itemid.h [14-18]
 
+use std::borrow::Cow;
 use std::fmt;
 
 use redostream_protocol::Lsn;
@@ -90,30 +93,59 @@ pub(crate) enum Pointer {
     Dead,
 }
 
+/// A page grows by so much at once.
+const GROWTH_BYTES: usize = 512;
+
 /// A heap page.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub(crate) struct Page {
-    bytes: [u8; PAGE],
+    /// What stands before the gap, then what stands after it.
+    bytes: Vec<u8>,
+    /// Zeros that are not kept: where they begin, and how many.
+    gap_at: usize,
+    gap: usize,
 }
 
 impl Page {
     /// An empty heap page.
     pub(crate) fn empty() -> Page {
-        let mut page = Page { bytes: [0; PAGE] };
+        let mut page = Page {
+            bytes: Vec::new(),
+            gap_at: 0,
+            gap: 0,
+        };
         page.init();
         page
     }
 
     /// The page with these bytes, which must be 8192.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Page> {
+        if bytes.len() != PAGE {
+            return None;
+        }
+        let at = |at: usize| usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]));
+        let (lower, upper) = (at(12), at(14));
+        let free = bytes.get(lower..upper);
+        let is_gap = lower >= PAGE_HEADER_BYTES
+            && free.is_some_and(|free| free.iter().all(|byte| *byte == 0));
+        let (gap_at, gap) = match is_gap {
+            true => (lower, upper - lower),
+            false => (PAGE, 0),
+        };
+        let mut kept = Vec::with_capacity(PAGE - gap);
+        kept.extend_from_slice(&bytes[..gap_at]);
+        kept.extend_from_slice(&bytes[gap_at + gap..]);
         Some(Page {
-            bytes: bytes.try_into().ok()?,
+            bytes: kept,
+            gap_at,
+            gap,
         })
     }
 
     /// Makes it an empty heap page.
     pub(crate) fn init(&mut self) {
-        self.bytes.fill(0);
+        self.bytes = vec![0; PAGE_HEADER_BYTES];
+        (self.gap_at, self.gap) = (PAGE_HEADER_BYTES, PAGE - PAGE_HEADER_BYTES);
         self.set_u16(12, PAGE_HEADER_BYTES as u16);
         self.set_u16(14, PAGE as u16);
         self.set_u16(16, PAGE as u16);
@@ -125,8 +157,16 @@ impl Page {
         self.u16_at(14) == 0
     }
 
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.bytes
+    /// The page whole.
+    pub(crate) fn bytes(&self) -> Cow<'_, [u8]> {
+        if self.gap == 0 {
+            return Cow::Borrowed(&self.bytes);
+        }
+        let mut whole = Vec::with_capacity(PAGE);
+        whole.extend_from_slice(&self.bytes[..self.gap_at]);
+        whole.resize(self.gap_at + self.gap, 0);
+        whole.extend_from_slice(&self.bytes[self.gap_at..]);
+        Cow::Owned(whole)
     }
 
     pub(crate) fn lsn(&self) -> Lsn {
@@ -201,12 +241,20 @@ impl Page {
                 return Err(PageError::NoRoom(tuple.len()));
             }
         }
-        let (lower, upper) = self.bounds()?;
-        self.bytes[lower..lower + added].fill(0);
-        self.set_u16(12, (lower + added) as u16);
-        let offset = upper - size;
-        self.bytes[offset..upper].fill(0);
-        self.bytes[offset..offset + tuple.len()].copy_from_slice(tuple);
+        self.open_gap()?;
+        let at = self.gap_at;
+        if self.bytes.capacity() < self.bytes.len() + added + size {
+            self.bytes
+                .reserve_exact((added + size).next_multiple_of(GROWTH_BYTES));
+        }
+        let padding = std::iter::repeat_n(0, size - tuple.len());
+        let pointers = std::iter::repeat_n(0, added);
+        let put = pointers.chain(tuple.iter().copied()).chain(padding);
+        self.bytes.splice(at..at, put);
+        self.gap_at += added;
+        self.gap -= added + size;
+        let offset = self.gap_at + self.gap;
+        self.set_u16(12, self.gap_at as u16);
         self.set_u16(14, offset as u16);
         let raw = offset as u32 | 1 << 15 | (tuple.len() as u32) << 17;
         self.set_u32(Self::pointer_at(number), raw);
@@ -238,42 +286,78 @@ impl Page {
         Ok(())
     }
 
+    /// Keeps of a tuple that nobody will see again only its header. What becomes free is so after
+    /// [`Page::compact`].
+    pub(crate) fn let_go(&mut self, number: u16) -> Result<(), PageError> {
+        self.tuple_range(number)?;
+        let at = Self::pointer_at(number);
+        let raw = self.u32_at(at) & 0x1_FFFF | (TUPLE_HEADER_BYTES as u32) << 17;
+        self.set_u32(at, raw);
+        Ok(())
+    }
+
     /// Brings the tuples together and cuts off free line pointers at the end, so that at least
     /// as much room is free as on the server's page.
     // pg: storage/page/bufpage.c PageRepairFragmentation, PageTruncateLinePointerArray [14-18]
     pub(crate) fn compact(&mut self) -> Result<(), PageError> {
+        if self.is_new() {
+            return Ok(());
+        }
         let mut last = self.pointers()?;
         while last > 0 && self.pointer(last)? == Pointer::Unused {
             last -= 1;
         }
-        let old = self.clone();
-        let mut upper = PAGE.min(usize::from(self.u16_at(16)));
+        let lower = PAGE_HEADER_BYTES + usize::from(last) * POINTER_BYTES;
+        let special = PAGE.min(usize::from(self.u16_at(16)));
+        let mut upper = special;
+        // The new tuples, the last one first.
+        let mut places = Vec::with_capacity(usize::from(last));
         for number in 1..=last {
-            let Pointer::Normal { .. } = old.pointer(number)? else {
+            let Pointer::Normal { .. } = self.pointer(number)? else {
                 continue;
             };
-            let range = old.tuple_range(number)?;
-            let size = range.len().next_multiple_of(8);
-            let lower = PAGE_HEADER_BYTES + usize::from(last) * POINTER_BYTES;
-            let offset = upper
-                .checked_sub(size)
+            let range = self.tuple_range(number)?;
+            upper = upper
+                .checked_sub(range.len().next_multiple_of(8))
                 .filter(|offset| *offset >= lower)
                 .ok_or(PageError::BadPointer(number))?;
-            let length = range.len();
-            self.bytes[offset..upper].fill(0);
-            self.bytes[offset..offset + length].copy_from_slice(&old.bytes[range]);
-            let raw = offset as u32 | 1 << 15 | (length as u32) << 17;
-            self.set_u32(Self::pointer_at(number), raw);
-            upper = offset;
+            places.push((number, upper, range));
         }
-        if !self.is_new() {
-            self.set_u16(
-                12,
-                (PAGE_HEADER_BYTES + usize::from(last) * POINTER_BYTES) as u16,
-            );
-            self.set_u16(14, upper as u16);
+        let tail = self.place(special);
+        let mut bytes = Vec::with_capacity(PAGE - (upper - lower));
+        bytes.extend_from_slice(&self.bytes[..lower]);
+        for (_, _, range) in places.iter().rev() {
+            let padded = bytes.len() + range.len().next_multiple_of(8);
+            bytes.extend_from_slice(&self.bytes[range.clone()]);
+            bytes.resize(padded, 0);
+        }
+        bytes.extend_from_slice(&self.bytes[tail..]);
+        self.bytes = bytes;
+        (self.gap_at, self.gap) = (lower, upper - lower);
+        for (number, offset, range) in places {
+            let raw = offset as u32 | 1 << 15 | (range.len() as u32) << 17;
+            self.set_u32(Self::pointer_at(number), raw);
+        }
+        self.set_u16(12, lower as u16);
+        self.set_u16(14, upper as u16);
+        Ok(())
+    }
+
+    /// Sees to it that the gap is the free space, whatever that held.
+    fn open_gap(&mut self) -> Result<(), PageError> {
+        let (lower, upper) = self.bounds()?;
+        if (self.gap_at, self.gap) != (lower, upper - lower) {
+            let whole = self.bytes();
+            let kept = [&whole[..lower], &whole[upper..]].concat();
+            self.bytes = kept;
+            (self.gap_at, self.gap) = (lower, upper - lower);
         }
         Ok(())
+    }
+
+    /// Where the byte at an offset of the page is kept.
+    const fn place(&self, at: usize) -> usize {
+        if at < self.gap_at { at } else { at - self.gap }
     }
 
     fn has_room(&self, wanted: usize) -> Result<bool, PageError> {
@@ -299,22 +383,28 @@ impl Page {
         }
     }
 
+    /// Where a tuple is kept.
     fn tuple_range(&self, number: u16) -> Result<std::ops::Range<usize>, PageError> {
         let Pointer::Normal { offset, length } = self.pointer(number)? else {
             return Err(PageError::NoTuple(number));
         };
-        if offset < PAGE_HEADER_BYTES || offset + length > PAGE {
+        let end = offset + length;
+        let in_gap = offset < self.gap_at + self.gap && end > self.gap_at;
+        if offset < PAGE_HEADER_BYTES || end > PAGE || in_gap {
             return Err(PageError::BadPointer(number));
         }
         if length < TUPLE_HEADER_BYTES {
             return Err(PageError::ShortTuple(number));
         }
-        Ok(offset..offset + length)
+        let start = self.place(offset);
+        Ok(start..start + length)
     }
 
     const fn pointer_at(number: u16) -> usize {
         PAGE_HEADER_BYTES + (number as usize - 1) * POINTER_BYTES
     }
+
+    // The header and the line pointers stand before the gap, wherever that is.
 
     fn u16_at(&self, at: usize) -> u16 {
         u16::from_le_bytes([self.bytes[at], self.bytes[at + 1]])
@@ -335,6 +425,14 @@ impl Page {
     }
 }
 
+impl PartialEq for Page {
+    fn eq(&self, other: &Page) -> bool {
+        self.bytes() == other.bytes()
+    }
+}
+
+impl Eq for Page {}
+
 impl fmt::Debug for Page {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -348,7 +446,7 @@ impl fmt::Debug for Page {
 
 impl Serialize for Page {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&self.bytes)
+        serializer.serialize_bytes(&self.bytes())
     }
 }
 
@@ -417,14 +515,57 @@ mod tests {
     }
 
     #[test]
+    fn of_a_tuple_that_is_let_go_the_header_stays() {
+        let mut page = Page::empty();
+        for number in 1..=7 {
+            page.add(number, &tuple(number as u8, 1000)).unwrap();
+        }
+        let full = page.bytes.len();
+        for number in [1, 3, 4] {
+            page.let_go(number).unwrap();
+        }
+        page.compact().unwrap();
+        assert_eq!(page.bytes.len(), full - 3 * (1000 - 24));
+        for number in 1..=7 {
+            let length = if [1, 3, 4].contains(&number) {
+                23
+            } else {
+                1000
+            };
+            assert_eq!(page.tuple(number), Ok(&tuple(number as u8, length)[..]));
+        }
+        assert_eq!(page.let_go(8), Err(PageError::NoPointer(8)));
+        let again = Page::from_bytes(&page.bytes()).unwrap();
+        assert!(again == page && again.bytes.len() == page.bytes.len());
+        page.add(8, &tuple(8, 2000)).unwrap();
+        assert_eq!(page.tuple(7), Ok(&tuple(7, 1000)[..]));
+        assert_eq!(page.tuple(8), Ok(&tuple(8, 2000)[..]));
+    }
+
+    /// What a server leaves in the free space means nothing, and is gone with the next tuple.
+    #[test]
+    fn free_space_may_hold_anything() {
+        let mut page = Page::empty();
+        page.add(1, &tuple(1, 100)).unwrap();
+        let mut bytes = page.bytes().into_owned();
+        bytes[4000] = 7;
+        let mut other = Page::from_bytes(&bytes).unwrap();
+        assert!(other != page && other.bytes.len() == PAGE);
+        assert_eq!(other.tuple(1), page.tuple(1));
+        other.add(2, &tuple(2, 50)).unwrap();
+        page.add(2, &tuple(2, 50)).unwrap();
+        assert!(other == page && other.bytes.len() == page.bytes.len());
+    }
+
+    #[test]
     fn damage_is_an_error() {
         let mut page = Page::empty();
         page.add(1, &tuple(1, 100)).unwrap();
-        let mut bytes = page.bytes;
+        let mut bytes = page.bytes().into_owned();
         bytes[12..14].copy_from_slice(&9000_u16.to_le_bytes());
         let bad = Page::from_bytes(&bytes).unwrap();
         assert!(matches!(bad.pointers(), Err(PageError::Header { .. })));
-        let mut bytes = page.bytes;
+        let mut bytes = page.bytes().into_owned();
         bytes[24..28].copy_from_slice(&(8190_u32 | 1 << 15 | 100 << 17).to_le_bytes());
         let bad = Page::from_bytes(&bytes).unwrap();
         assert_eq!(bad.tuple(1), Err(PageError::BadPointer(1)));

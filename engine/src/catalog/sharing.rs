@@ -1,6 +1,7 @@
 //! A catalog's pages apart from the rest, so that restart points can share those that have not
 //! changed between them.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use redostream_protocol::RelFileNode;
@@ -28,7 +29,7 @@ impl SharedPage {
 
     /// Its bytes.
     #[must_use]
-    pub fn bytes(&self) -> &[u8] {
+    pub fn bytes(&self) -> Cow<'_, [u8]> {
         self.page.bytes()
     }
 
@@ -93,6 +94,6 @@ mod tests {
         assert!(pages[0].is(&again[0]) && !pages[0].is(&again[1]));
         let mut restored: Catalog = postcard::from_bytes(&stored).unwrap();
         assert!(restored.give_pages(&pages));
-        assert_eq!(restored.take_pages()[1].bytes(), [7; HEAP_PAGE_BYTES]);
+        assert_eq!(*restored.take_pages()[1].bytes(), [7; HEAP_PAGE_BYTES]);
     }
 }

@@ -5,6 +5,7 @@ use redostream_protocol::{DatabaseOid, Oid, RelFileNode};
 use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
 
+use super::index::Tid;
 use super::layout::oid;
 
 /// What kind of thing a catalog row describes.
@@ -66,6 +67,10 @@ pub(crate) struct Writer {
     /// Mapped catalogs it has rewritten and reads in their new files, before the map says so:
     /// database (0 for shared), catalog, file.
     pub(crate) mapped: Vec<(DatabaseOid, Oid, RelFileNode)>,
+    /// Tuples that it has ended, as far as they were noted: at its commit their rows are let go.
+    /// After a restart those from before it stay.
+    #[serde(skip)]
+    pub(crate) ended: Vec<(RelFileNode, Tid)>,
 }
 
 impl Writer {

@@ -67,6 +67,9 @@ pub enum PageError {
     /// Flags that contradict the page's place.
     #[error("page flags {0:#06X} do not fit its place")]
     Flags(u16),
+    /// A record's rest that the flags know nothing of.
+    #[error("page says that {0} bytes of a record are left, and its flags that none are")]
+    Rest(u32),
 }
 
 /// Reads a little-endian `u16`; the caller has checked the length.
@@ -120,6 +123,12 @@ impl PageHeader {
         if info & !ALL_FLAGS != 0 || long != address.0.is_multiple_of(segment_bytes) {
             return Err(PageError::Flags(info));
         }
+        let rem_len = u32_at(page, 16);
+        // Both are always written together.
+        // pg: access/transam/xlog.c CopyXLogRecordToWAL [14-18]
+        if rem_len != 0 && info & FIRST_IS_CONTRECORD == 0 {
+            return Err(PageError::Rest(rem_len));
+        }
         let bytes = if long {
             LONG_HEADER_BYTES
         } else {
@@ -128,7 +137,7 @@ impl PageHeader {
         Ok(PageHeader {
             info,
             timeline: u32_at(page, 4),
-            rem_len: u32_at(page, 16),
+            rem_len,
             bytes,
         })
     }
@@ -137,5 +146,27 @@ impl PageHeader {
     #[must_use]
     pub const fn body_bytes(&self) -> usize {
         WAL_PAGE_BYTES - self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(info: u16, rem_len: u32) -> Result<PageHeader, PageError> {
+        let mut page = [0; SHORT_HEADER_BYTES];
+        page[..2].copy_from_slice(&0xD110_u16.to_le_bytes());
+        page[2..4].copy_from_slice(&info.to_le_bytes());
+        page[8..16].copy_from_slice(&0x100_2000_u64.to_le_bytes());
+        page[16..20].copy_from_slice(&rem_len.to_le_bytes());
+        PageHeader::parse(&page, Lsn(0x100_2000), 0xD110, 16 << 20)
+    }
+
+    /// Where a record ends with its page, nothing else reads how much of it is left.
+    #[test]
+    fn a_rest_needs_its_flag() {
+        assert_eq!(page(FIRST_IS_CONTRECORD, 7).unwrap().rem_len, 7);
+        assert_eq!(page(4, 0).unwrap().rem_len, 0);
+        assert_eq!(page(4, 1 << 18), Err(PageError::Rest(1 << 18)));
     }
 }

@@ -85,7 +85,7 @@ impl Known {
                     if writer.is_none() {
                         writer = Some(PackWriter::new(&path).map_err(at)?);
                     }
-                    let offset = writer.as_mut().map(|writer| writer.put(page.bytes()));
+                    let offset = writer.as_mut().map(|writer| writer.put(&page.bytes()));
                     let offset = offset.transpose().map_err(at)?.unwrap_or_default();
                     Place { pack, offset }
                 }

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use parking_lot::Mutex;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -22,7 +23,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
-use super::limits::{ACCEPT_PAUSE, STRANGER_TIMEOUT, STRANGERS_MAX};
+use super::limits::{ACCEPT_PAUSE, STRANGER_TIMEOUT, STRANGERS_MAX, UNSENT_BYTES_MAX};
 
 #[derive(Default)]
 struct Standing {
@@ -51,6 +52,10 @@ impl Door {
                 Ok((stream, peer)) => {
                     if let Err(error) = stream.set_nodelay(true) {
                         tracing::debug!(%error, "no TCP_NODELAY");
+                    }
+                    let socket = SockRef::from(&stream);
+                    if let Err(error) = socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX) {
+                        tracing::debug!(%error, "no TCP_NOTSENT_LOWAT");
                     }
                     return self.admit(stream, peer);
                 }

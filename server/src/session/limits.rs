@@ -37,6 +37,10 @@ pub const SUBSCRIPTION_FILE_BYTES_MAX: u64 = 64 * 1024;
 pub const QUEUE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Frames that wait for a connection, per connection.
 pub const QUEUE_FRAMES_PER_STREAM: usize = 2;
+/// Bytes that the system takes from a connection before they can be sent. Frames have to be joined in
+/// order: what waits here behind a slow link, others that are free cannot carry, and the session's
+/// credit waits with it.
+pub const UNSENT_BYTES_MAX: u32 = 256 * 1024;
 /// How long a connection may take for its hello, and a session for its first connection.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(9);
 /// How long a request to open a session waits for readiness before the client is told to ask again.

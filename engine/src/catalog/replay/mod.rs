@@ -33,10 +33,11 @@ use super::index::Tid;
 use super::layout::{CatalogLayout, GLOBAL_TABLESPACE, oid};
 use super::pages::{Page, PageError};
 use super::store::Store;
-use super::tuple::fixed_u32;
+use super::tuple::{fixed_u32, xmax};
 use super::writer::{KEYS, Object, ObjectKind};
 use crate::framing::record::{BlockRef, MAIN_FORK, Record};
 use crate::framing::rmgr::{heap, id};
+use crate::limits::ENDED_TUPLES_MAX;
 use std::sync::Arc;
 
 const RELMAP_UPDATE: u8 = 0x00;
@@ -248,6 +249,7 @@ impl<'a> Replay<'_, '_, 'a> {
         if consistent {
             self.note_objects();
         }
+        let ended = if consistent { self.ended() } else { Vec::new() };
         let pending = self.pending_map(first);
         let writer = self.store.writers.entry(self.top).or_default();
         let writer = Arc::make_mut(writer);
@@ -261,8 +263,22 @@ impl<'a> Replay<'_, '_, 'a> {
         {
             writer.mapped.push(entry);
         }
+        let room = ENDED_TUPLES_MAX.saturating_sub(writer.ended.len());
+        writer.ended.extend(ended.into_iter().take(room));
         self.effect.own = true;
         Ok(())
+    }
+
+    /// The written tuples that were ended. Those of other catalogs, TOAST above all, stay until the
+    /// server removes them.
+    fn ended(&self) -> Vec<(RelFileNode, Tid)> {
+        let is_ended = |(node, tid): &&(RelFileNode, Tid)| {
+            let page = self.store.file(*node).and_then(|file| file.page(tid.block));
+            let tuple = page.and_then(|page| page.tuple(tid.offset).ok());
+            self.store.owner(*node).is_some_and(concerns)
+                && tuple.is_some_and(|tuple| xmax(tuple).is_normal())
+        };
+        self.written.iter().filter(is_ended).copied().collect()
     }
 
     /// Notes the objects that the written tuples belong to, for DDL events.
