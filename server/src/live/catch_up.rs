@@ -106,6 +106,7 @@ impl CatchUp {
             fault.oldest = *live.ready.borrow();
             fault
         };
+        live.restart_points.wait_for_first();
         let Some(head) = live.restart_points.newest_before(start) else {
             let message = format!("no restart point at or before {start} is left");
             return Err(too_old(message));

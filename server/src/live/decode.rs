@@ -226,6 +226,7 @@ impl Live {
     /// Goes back to before `at`, where the history was left.
     fn rewind(&self, at: Lsn) -> Result<Option<Stored>, EngineError> {
         let history = self.setting.upstream.history();
+        self.restart_points.wait_for_first();
         let stored = newest_usable(&self.restart_points, &history, at)
             .map_err(|error| EngineError::Output(error.to_string()))?;
         let Some(stored) = stored else {

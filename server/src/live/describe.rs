@@ -68,6 +68,7 @@ fn internal(error: &dyn ToString) -> Fault {
 
 /// The catalog after all commits that start before `at`.
 fn catalog_at(live: &Arc<Live>, at: Lsn) -> Result<Catalog, Fault> {
+    live.restart_points.wait_for_first();
     let heads = live.restart_points.heads();
     let Some(head) = heads.into_iter().rev().find(|head| head.next <= at) else {
         let message = format!("no restart point at or before {at} is left");

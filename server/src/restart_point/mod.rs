@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use redostream_engine::assembly::{AssemblerState, SpilledCopy};
@@ -24,6 +25,7 @@ use redostream_engine::gate::GateState;
 use redostream_engine::pipeline::RestartPoint;
 use redostream_protocol::{Lsn, Xid};
 
+use crate::session::limits::{FIRST_RESTART_POINT_PAUSE, FIRST_RESTART_POINT_WAIT};
 pub(crate) use file::Head;
 use file::{Body, BodyRef, Fault};
 use pages::Known;
@@ -254,6 +256,15 @@ impl RestartPoints {
             name.starts_with("restart-") && name.ends_with(".damaged")
         };
         !self.heads.lock().is_empty() || self.entries().is_ok_and(|all| all.iter().any(damaged))
+    }
+
+    /// Waits for the first restart point to be stored: serving begins, and may be asked for the past or
+    /// be led to another history, a moment before. Returns at once where there is one.
+    pub(crate) fn wait_for_first(&self) {
+        let since = Instant::now();
+        while self.heads.lock().is_empty() && since.elapsed() < FIRST_RESTART_POINT_WAIT {
+            std::thread::sleep(FIRST_RESTART_POINT_PAUSE);
+        }
     }
 
     /// The restart points that are there, rising by LSN.

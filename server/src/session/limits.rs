@@ -29,6 +29,10 @@ pub const FILTER_ITEMS_MAX: usize = 1024;
 pub const FILTER_ITEM_BYTES_MAX: usize = 512;
 /// Bytes of a control request.
 pub const CONTROL_REQUEST_BYTES_MAX: usize = 1024 * 1024;
+/// How long whoever needs the past waits for a server's first restart point, and between two looks.
+pub const FIRST_RESTART_POINT_WAIT: Duration = Duration::from_secs(10);
+/// As above.
+pub const FIRST_RESTART_POINT_PAUSE: Duration = Duration::from_millis(20);
 /// Durable names.
 pub const SUBSCRIPTIONS_MAX: usize = 4096;
 /// Bytes of a subscription's file.
