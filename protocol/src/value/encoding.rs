@@ -120,7 +120,7 @@ pub fn to_utf8(encoding: i32, bytes: &[u8]) -> Option<Cow<'_, str>> {
         Reader::Table(table) if CORRECTED.iter().any(|(of, ..)| *of == encoding) => {
             by_character(encoding, bytes, |character, text| {
                 match corrected(encoding, character) {
-                    None if is_vendors(encoding, character) => return None,
+                    None if is_librarys_own(encoding, character) => return None,
                     Some(character) => text.push(character),
                     None => text.push_str(
                         &table.decode_without_bom_handling_and_without_replacement(character)?,
@@ -191,10 +191,25 @@ pub(super) const fn length(encoding: i32, lead: u8) -> usize {
     }
 }
 
-/// Whether a character is in the rows of EUC_JP that a vendor added, which PostgreSQL has not.
-// pg: utils/mb/Unicode euc_jp_to_utf8.map [14-18]
-const fn is_vendors(encoding: i32, character: &[u8]) -> bool {
-    encoding == 1 && matches!(character, [0xF5..=0xFE, _])
+/// Whether a character is one of the library's that PostgreSQL does not have: rows of EUC_JP that a
+/// vendor added, and what GBK has beyond GB 2312 and Windows beyond KS X 1001.
+// pg: utils/mb/Unicode euc_jp_to_utf8.map, euc_cn_to_utf8.map, euc_kr_to_utf8.map [14-18]
+const fn is_librarys_own(encoding: i32, character: &[u8]) -> bool {
+    let [lead, last] = character else {
+        return false;
+    };
+    match (encoding, *lead) {
+        (1, 0xF5..) | (2 | 3, 0x80..=0xA0) | (2, 0xAA..=0xAF | 0xF8..) => true,
+        (2, 0xA2) => matches!(last, 0..=0xB0 | 0xE3 | 0xE4 | 0xEF | 0xF0 | 0xFD..),
+        (2, 0xA4) => *last >= 0xF4,
+        (2, 0xA5) => *last >= 0xF7,
+        (2, 0xA6) => matches!(last, 0xB9..=0xC0 | 0xD9..),
+        (2, 0xA7) => matches!(last, 0xC2..=0xD0 | 0xF2..),
+        (2, 0xA8) => matches!(last, 0xBB..=0xC4 | 0xEA..),
+        (2, 0xA9) => matches!(last, 0..=0xA3 | 0xF0..),
+        (2, 0xD7) => *last >= 0xFA,
+        _ => false,
+    }
 }
 
 fn corrected(encoding: i32, character: &[u8]) -> Option<char> {
@@ -238,6 +253,9 @@ mod tests {
         assert_eq!(read(7, b"\x81\xE9"), None);
         assert_eq!(read(1, b"a\x8F\xA2"), None);
         assert_eq!(read(1, b"\xFC\xFC"), None);
+        assert_eq!(read(2, b"\xB0\xA1").as_deref(), Some("啊"));
+        assert_eq!(read(2, b"\xA8\xBD"), None);
+        assert_eq!(read(3, b"\x81\xA1"), None);
         assert_eq!(read(24, b"\x80").as_deref(), Some("€"));
         assert_eq!(read(24, b"\x81"), None);
     }
