@@ -23,15 +23,25 @@ pub(crate) fn client() -> PathBuf {
     found.clone()
 }
 
-/// Whether a program is as new as all that it was made of, which cargo lists beside it.
+/// Whether the client is as new as all that it is made of. Cargo lists that beside a program only
+/// where it was asked for that program.
 fn is_current(program: &Path) -> bool {
     let changed = |path: &Path| path.metadata().and_then(|file| file.modified()).ok();
-    let listed = std::fs::read_to_string(program.with_extension("d")).unwrap_or_default();
-    let (Some(built), Some((_, sources))) = (changed(program), listed.split_once(": ")) else {
+    let Some(built) = changed(program) else {
         return false;
     };
-    let mut sources = sources.split_ascii_whitespace();
-    sources.all(|source| changed(Path::new(source)).is_some_and(|at| at <= built))
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut left: Vec<PathBuf> = ["Cargo.lock", "client", "protocol"]
+        .map(|name| workspace.join(name))
+        .into();
+    while let Some(path) = left.pop() {
+        match std::fs::read_dir(&path) {
+            Ok(entries) => left.extend(entries.map(|entry| entry.unwrap().path())),
+            Err(_) if changed(&path).is_some_and(|at| at <= built) => {}
+            Err(_) => return false,
+        }
+    }
+    true
 }
 
 fn build_client(path: &Path) {
