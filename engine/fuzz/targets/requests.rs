@@ -3,97 +3,14 @@
 #![no_main]
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
 use redostream_fuzz::Input;
 use redostream_protocol::control::{Start, v1};
-use redostream_protocol::schema::{Database, Relation, RelationVersion};
-use redostream_protocol::wire::{Ack, Fault, FaultCode};
-use redostream_protocol::{DatabaseOid, Lsn, Position, TimelineId};
-use redostream_server::session::{
-    BlockEntry, BlockReader, BoxFuture, Grant, Opened, Rule, StartRequest, StatusSnapshot,
-    StreamProvider, fuzzing,
-};
-
-/// A server with one table, and nothing in the log.
-struct Empty;
-
-struct Nothing;
-
-impl BlockReader for Nothing {
-    fn next(&mut self, _: Duration) -> Result<Option<Arc<BlockEntry>>, Fault> {
-        Ok(None)
-    }
-
-    fn released(&self) -> Lsn {
-        Lsn(1)
-    }
-}
-
-impl StreamProvider for Empty {
-    fn system_identifier(&self) -> u64 {
-        7
-    }
-
-    fn timeline(&self) -> TimelineId {
-        TimelineId(1)
-    }
-
-    fn ready(&self) -> Option<Position> {
-        None
-    }
-
-    fn wait_ready(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async {})
-    }
-
-    fn open(&self, _: &StartRequest) -> Result<Opened, Fault> {
-        Ok(Opened {
-            start: Start::At(Lsn(1)),
-            reader: Box::new(Nothing),
-        })
-    }
-
-    fn relation(&self, _: RelationVersion) -> Option<Arc<Relation>> {
-        None
-    }
-
-    fn status(&self) -> StatusSnapshot {
-        StatusSnapshot::default()
-    }
-
-    fn describe(&self, _: &str, _: &str, _: Option<&str>) -> Result<String, Fault> {
-        Err(Fault::new(FaultCode::NotFound, "nothing is there"))
-    }
-
-    fn probe(&self, _: &StartRequest) -> Result<(Position, String), Fault> {
-        Err(Fault::new(FaultCode::NotReady, "never"))
-    }
-
-    fn database(&self, _: DatabaseOid) -> Option<Database> {
-        None
-    }
-
-    fn database_exists(&self, name: &str) -> bool {
-        name == "one"
-    }
-
-    fn table_exists(&self, _: &[String], schema: Option<&str>, table: &str) -> bool {
-        schema.is_none_or(|schema| schema == "public") && table == "a"
-    }
-
-    fn columns_of(
-        &self,
-        _: &[String],
-        matches: &dyn Fn(&str, &str) -> bool,
-    ) -> Option<Vec<Vec<String>>> {
-        let columns = vec!["k".to_owned(), "v".to_owned()];
-        let found = matches("public", "a").then_some(columns);
-        Some(found.into_iter().collect())
-    }
-}
+use redostream_protocol::wire::Ack;
+use redostream_protocol::{Lsn, Position, TimelineId};
+use redostream_server::session::{Grant, Rule, StreamProvider, fuzzing};
 
 /// One of these words, or anything.
 fn text(input: &mut Input<'_>, words: &[&str]) -> String {
@@ -117,9 +34,17 @@ fn texts(input: &mut Input<'_>, words: &[&str]) -> Vec<String> {
     (0..count).map(|_| text(input, words)).collect()
 }
 
-const PLACES: &[&str] = &["", "earliest", "latest", "0/16B3748", "1:0/16B3748:0/16B3700:2"];
+const PLACES: &[&str] = &[
+    "",
+    "earliest",
+    "latest",
+    "0/16B3748",
+    "1:0/16B3748:0/16B3700:2",
+];
 const DATABASES: &[&str] = &["one", "two"];
-const TABLES: &[&str] = &["public.a", "a", "public.*", "p*.?", "public.b", ".", "*.*.*"];
+const TABLES: &[&str] = &[
+    "public.a", "a", "public.*", "p*.?", "public.b", ".", "*.*.*",
+];
 
 fn request(input: &mut Input<'_>) -> v1::OpenSessionRequest {
     v1::OpenSessionRequest {
@@ -190,7 +115,7 @@ fuzz_target!(|data: &[u8]| {
         0 => v1::OpenSessionRequest::decode(input.0).ok(),
         _ => Some(request(&mut input)),
     };
-    let provider: Arc<dyn StreamProvider> = Arc::new(Empty);
+    let provider: Arc<dyn StreamProvider> = Arc::new(fuzzing::Empty);
     if let Some(request) = request
         && let Err(fault) = fuzzing::read_request(&request, &grant, &provider)
     {

@@ -170,7 +170,10 @@ fuzz_target!(|data: &[u8]| {
     let together = block(&events, &mut OrderedCheck::new(None), columns);
     let alone = one_by_one(&events, columns);
     if !events.is_empty() {
-        assert_eq!(together, alone, "what events are does not hang on their neighbours");
+        assert_eq!(
+            together, alone,
+            "what events are does not hang on their neighbours"
+        );
     }
     fuzzing::read_rows(&events, &Arc::clone(&layout.relation));
 });

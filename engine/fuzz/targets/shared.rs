@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use redostream_engine::catalog::relation::{Attribute, Layout, Target};
 use redostream_engine::framing::format::{FORMATS, WalFormat};
+use redostream_protocol::Oid;
 use redostream_protocol::schema::{
     Column, CompositeField, Database, EnumLabel, Name, OutputFunction, Relation, RelationVersion,
     TypeDesc, TypeShape,
 };
-use redostream_protocol::Oid;
 
 /// Output functions, with the length and alignment of their types.
 const FUNCTIONS: &[(&str, &str, i16, u8)] = &[
@@ -128,9 +128,11 @@ pub fn data_type(input: &mut Input<'_>, depth: usize) -> Arc<TypeDesc> {
     };
     match shape {
         Some(TypeShape::Enum(labels)) => named(4, b'i', TypeShape::Enum(labels)),
-        Some(TypeShape::Domain(base)) => {
-            named(base.length, base.align, TypeShape::Domain(Arc::clone(&base)))
-        }
+        Some(TypeShape::Domain(base)) => named(
+            base.length,
+            base.align,
+            TypeShape::Domain(Arc::clone(&base)),
+        ),
         Some(shape) => named(-1, b'd', shape),
         None => {
             let (symbol, library, length, align) = FUNCTIONS[choice % FUNCTIONS.len()];

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use libfuzzer_sys::fuzz_target;
 use redostream_engine::catalog::relation::Target;
 use redostream_engine::catalog::tracked::TrackedFiles;
-use redostream_engine::decoding::task::{TaskOutput, Targets, decode};
+use redostream_engine::decoding::task::{Targets, TaskOutput, decode};
 use redostream_engine::framing::chunk::{ChunkBuffers, FramingRules, Span};
 use redostream_engine::framing::crc::crc32c;
 use redostream_engine::framing::format::WalFormat;
@@ -33,7 +33,11 @@ fn record(input: &mut Input<'_>) -> Vec<u8> {
     let mut rest = input.0;
     let mut data = Vec::new();
     for id in 0..blocks {
-        let half = if id + 1 == blocks { rest.len() } else { rest.len() / 2 };
+        let half = if id + 1 == blocks {
+            rest.len()
+        } else {
+            rest.len() / 2
+        };
         let (here, after) = rest.split_at(half.min(4000));
         rest = after;
         bytes.extend_from_slice(&[id as u8, if here.is_empty() { 0 } else { 0x20 }]);

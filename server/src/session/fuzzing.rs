@@ -1,16 +1,21 @@
 //! What fuzz targets and random tests reach into; not there otherwise.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use redostream_protocol::control::{From as Place, Start, v1};
-use redostream_protocol::wire::{Ack, Fault};
-use redostream_protocol::{Lsn, Position};
+use redostream_protocol::schema::{Database, Relation, RelationVersion};
+use redostream_protocol::wire::{Ack, Fault, FaultCode};
+use redostream_protocol::{DatabaseOid, Lsn, Position, TimelineId};
 
 use super::asked::Asked;
 use super::filter::{Filter, Wish};
 use super::limits::{INSTANCE_BYTES_MAX, NAME_BYTES_MAX};
 use super::outgoing::Progress;
-use super::{Grant, StreamProvider, acknowledge};
+use super::{
+    BlockEntry, BlockReader, BoxFuture, Grant, Opened, StartRequest, StatusSnapshot,
+    StreamProvider, acknowledge,
+};
 
 /// Reads a request to open a session as the control plane does. What is let through is within its
 /// bounds and within the grant.
@@ -62,100 +67,89 @@ pub fn take_ack(ack: &Ack, start: Start, sent: (Position, Lsn)) {
     assert!(kept.released <= ack.released.max(ack.position.commit_lsn));
 }
 
+/// A server with one table, and nothing in the log.
+#[derive(Debug)]
+pub struct Empty;
+
+struct Nothing;
+
+impl BlockReader for Nothing {
+    fn next(&mut self, _: Duration) -> Result<Option<Arc<BlockEntry>>, Fault> {
+        Ok(None)
+    }
+
+    fn released(&self) -> Lsn {
+        Lsn(1)
+    }
+}
+
+impl StreamProvider for Empty {
+    fn system_identifier(&self) -> u64 {
+        7
+    }
+
+    fn timeline(&self) -> TimelineId {
+        TimelineId(1)
+    }
+
+    fn ready(&self) -> Option<Position> {
+        None
+    }
+
+    fn wait_ready(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+
+    fn open(&self, _: &StartRequest) -> Result<Opened, Fault> {
+        Ok(Opened {
+            start: Start::At(Lsn(1)),
+            reader: Box::new(Nothing),
+        })
+    }
+
+    fn relation(&self, _: RelationVersion) -> Option<Arc<Relation>> {
+        None
+    }
+
+    fn status(&self) -> StatusSnapshot {
+        StatusSnapshot::default()
+    }
+
+    fn describe(&self, _: &str, _: &str, _: Option<&str>) -> Result<String, Fault> {
+        Err(Fault::new(FaultCode::NotFound, "nothing is there"))
+    }
+
+    fn probe(&self, _: &StartRequest) -> Result<(Position, String), Fault> {
+        Err(Fault::new(FaultCode::NotReady, "never"))
+    }
+
+    fn database(&self, _: DatabaseOid) -> Option<Database> {
+        None
+    }
+
+    fn database_exists(&self, name: &str) -> bool {
+        name == "one"
+    }
+
+    fn table_exists(&self, _: &[String], schema: Option<&str>, table: &str) -> bool {
+        schema.is_none_or(|schema| schema == "public") && table == "a"
+    }
+
+    fn columns_of(
+        &self,
+        _: &[String],
+        matches: &dyn Fn(&str, &str) -> bool,
+    ) -> Option<Vec<Vec<String>>> {
+        let columns = vec!["k".to_owned(), "v".to_owned()];
+        let found = matches("public", "a").then_some(columns);
+        Some(found.into_iter().collect())
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use redostream_protocol::schema::{Database, Relation, RelationVersion};
-    use redostream_protocol::wire::FaultCode;
-    use redostream_protocol::{DatabaseOid, TimelineId};
-
     use super::*;
-    use crate::session::{
-        BlockEntry, BlockReader, BoxFuture, Opened, Rule, StartRequest, StatusSnapshot,
-    };
-
-    /// A server with one table, and nothing in the log.
-    struct Empty;
-
-    struct Nothing;
-
-    impl BlockReader for Nothing {
-        fn next(&mut self, _: Duration) -> Result<Option<Arc<BlockEntry>>, Fault> {
-            Ok(None)
-        }
-
-        fn released(&self) -> Lsn {
-            Lsn(1)
-        }
-    }
-
-    impl StreamProvider for Empty {
-        fn system_identifier(&self) -> u64 {
-            7
-        }
-
-        fn timeline(&self) -> TimelineId {
-            TimelineId(1)
-        }
-
-        fn ready(&self) -> Option<Position> {
-            None
-        }
-
-        fn wait_ready(&self) -> BoxFuture<'_, ()> {
-            Box::pin(async {})
-        }
-
-        fn open(&self, _: &StartRequest) -> Result<Opened, Fault> {
-            Ok(Opened {
-                start: Start::At(Lsn(1)),
-                reader: Box::new(Nothing),
-            })
-        }
-
-        fn relation(&self, _: RelationVersion) -> Option<Arc<Relation>> {
-            None
-        }
-
-        fn status(&self) -> StatusSnapshot {
-            StatusSnapshot::default()
-        }
-
-        fn describe(&self, _: &str, _: &str, _: Option<&str>) -> Result<String, Fault> {
-            Err(Fault::new(FaultCode::NotFound, "nothing is there"))
-        }
-
-        fn probe(&self, _: &StartRequest) -> Result<(Position, String), Fault> {
-            Err(Fault::new(FaultCode::NotReady, "never"))
-        }
-
-        fn database(&self, _: DatabaseOid) -> Option<Database> {
-            None
-        }
-
-        fn database_exists(&self, name: &str) -> bool {
-            name == "one"
-        }
-
-        fn table_exists(&self, _: &[String], schema: Option<&str>, table: &str) -> bool {
-            schema.is_none_or(|schema| schema == "public") && table == "a"
-        }
-
-        fn columns_of(
-            &self,
-            _: &[String],
-            matches: &dyn Fn(&str, &str) -> bool,
-        ) -> Option<Vec<Vec<String>>> {
-            let columns = vec!["k".to_owned(), "v".to_owned()];
-            Some(
-                matches("public", "a")
-                    .then_some(columns)
-                    .into_iter()
-                    .collect(),
-            )
-        }
-    }
+    use crate::session::Rule;
 
     const PLACES: [&str; 5] = ["", "earliest", "0/16B3748", "1:0/16B3748:0/16B3700:2", "x"];
     const TABLES: [&str; 6] = ["public.a", "a", "public.*", "p*.?", "public.b", "."];
