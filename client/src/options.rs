@@ -67,8 +67,8 @@ pub struct Options {
     pub backoff_max: Duration,
     /// Bytes the server may have under way.
     pub window_bytes: u64,
-    /// Bytes of the largest value that is taken, also decompressed: an event may be longer by what stands around it
-    /// ([`EVENT_REST_BYTES_MAX`](redostream_protocol::wire::limits::EVENT_REST_BYTES_MAX)).
+    /// Bytes of the largest value that is taken, also decompressed: an event may be longer by what
+    /// stands around it ([`EVENT_REST_BYTES_MAX`](redostream_protocol::wire::limits::EVENT_REST_BYTES_MAX)).
     pub value_bytes_max: u64,
     /// Bytes of the largest transaction that `next_transaction` gathers.
     pub transaction_bytes_max: usize,

@@ -139,12 +139,16 @@ impl Transaction {
             return;
         }
         match self.names.last_mut() {
-            Some((end, last)) if last.is_like(names) => *end = part.end,
+            Some((end, last)) if last.is_as_of(names) => {
+                last.cover(names);
+                *end = part.end;
+            }
             _ => {
-                if self.names.len() == LATE_NAMES_MAX {
-                    self.names.remove(0);
-                }
                 self.names.push((part.end, Arc::clone(names)));
+                if self.names.len() > LATE_NAMES_MAX {
+                    let (_, oldest) = self.names.remove(0);
+                    self.names[0].1.cover(&oldest);
+                }
             }
         }
     }

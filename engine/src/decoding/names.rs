@@ -141,11 +141,20 @@ impl LateNames {
         Some(Arc::new(Self::new(Arc::clone(snapshot), layouts)))
     }
 
-    /// Whether these say the same, as far as can be told at once.
-    pub(crate) fn is_like(&self, other: &Self) -> bool {
+    /// Whether these are the catalogs at the same place of the log.
+    pub(crate) fn is_as_of(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.snapshot, &other.snapshot)
-            && self.layouts.len() == other.layouts.len()
-            && (self.layouts.iter().zip(&other.layouts)).all(|(one, two)| Arc::ptr_eq(one, two))
+    }
+
+    /// Takes over rows of `other`'s structures too.
+    pub(crate) fn cover(self: &mut Arc<Self>, other: &Self) {
+        let is_new =
+            |layout: &&Arc<Layout>| !self.layouts.iter().any(|own| Arc::ptr_eq(own, layout));
+        let mut more = other.layouts.iter().filter(is_new).peekable();
+        if more.peek().is_some() {
+            let all = self.layouts.iter().chain(more).cloned();
+            *self = Arc::new(Self::new(Arc::clone(&self.snapshot), all));
+        }
     }
 
     /// Puts text in place of the values of `event`, a row of the transaction `top`, that name
