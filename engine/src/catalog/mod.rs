@@ -22,6 +22,7 @@ mod detoast;
 mod error;
 mod file;
 pub mod filenodes;
+mod gone;
 mod index;
 mod layout;
 pub mod multixact;

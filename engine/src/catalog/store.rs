@@ -24,7 +24,6 @@ use super::multixact::Multixacts;
 use super::pages::Page;
 use super::tracked::TrackedFiles;
 use super::tuple;
-use super::visibility::is_gone;
 use super::writer::Writer;
 use crate::framing::format::WalFormat;
 use crate::limits::HEAP_PAGE_BYTES;
@@ -379,41 +378,6 @@ impl Store {
             let tracked = &self.tracked;
             self.files
                 .retain(|node, _| node.database != database || tracked.contains_key(node));
-        }
-    }
-
-    // ---- tuples that are gone ----
-
-    /// Keeps of these tuples, if who ended them has committed, only the headers: line pointers and
-    /// later records go on to name them, but nobody sees them.
-    pub(crate) fn let_go(&mut self, ended: &[(RelFileNode, Tid)]) {
-        let mut places = ended.to_vec();
-        places.sort_unstable();
-        places.dedup();
-        let same_page =
-            |a: &(RelFileNode, Tid), b: &(RelFileNode, Tid)| (a.0, a.1.block) == (b.0, b.1.block);
-        for places in places.chunk_by(same_page) {
-            let Some((node, Tid { block, .. })) = places.first().copied() else {
-                continue;
-            };
-            let Some(page) = self.file(node).and_then(|file| file.page(block)) else {
-                continue;
-            };
-            let offsets = places.iter().map(|(_, tid)| tid.offset);
-            let gone: Vec<u16> = offsets
-                .filter(|offset| {
-                    let tuple = page.tuple(*offset);
-                    tuple.is_ok_and(|tuple| is_gone(tuple, &self.commit_log))
-                })
-                .collect();
-            if gone.is_empty() {
-                continue;
-            }
-            // A page that cannot be tidied up stays as it is: whoever needs it says what is wrong.
-            self.file_mut(node).change(block, |page| {
-                gone.iter().try_for_each(|offset| page.let_go(*offset))?;
-                page.compact()
-            });
         }
     }
 

@@ -87,16 +87,6 @@ impl Visibility<'_> {
     }
 }
 
-/// Whether nobody will see the tuple from here on: who deleted it has committed. A tuple that others
-/// have locked as well is left to be on the safe side.
-pub(crate) fn is_gone(tuple: &[u8], commit_log: &CommitLog) -> bool {
-    let (bits, deleter) = (tuple::mask(tuple), tuple::xmax(tuple));
-    bits & (infomask::XMAX_INVALID | infomask::XMAX_IS_MULTI) == 0
-        && !tuple::is_lock_only(bits)
-        && deleter.is_normal()
-        && commit_log.get(deleter) == XidStatus::Committed
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
