@@ -38,6 +38,9 @@ pub const LATE_NAMES_MAX: usize = 64;
 pub const TRANSACTION_POOL: usize = 256;
 /// Buffer of an ended transaction that is kept for the next one, at most.
 pub const TRANSACTION_POOL_BYTES: usize = 16 * 1024;
+/// Events up to this many bytes that are units of their own are written into a buffer of so many,
+/// larger ones into their own.
+pub const STANDALONE_ROOM_BYTES: usize = 16 * 1024;
 /// Rows up to this many bytes are rebuilt in a buffer that is reused, larger ones in their own.
 pub const REBUILD_SCRATCH_BYTES: usize = 64 * 1024;
 /// The largest value PostgreSQL can hold.

@@ -38,14 +38,19 @@ impl Tops {
     /// Where every group is its own top.
     #[must_use]
     pub fn of(groups: &[Group], mut top_of: impl FnMut(&Group) -> Xid) -> Self {
-        let mut leaders = rustc_hash::FxHashMap::default();
         let mut by_group = Vec::with_capacity(groups.len());
+        let mut are_tops = true;
         for (number, group) in groups.iter().enumerate() {
             let top = top_of(group);
-            let number = number as u16;
-            // Most groups are tops themselves and need no look-up.
-            let leader = *leaders.entry(top).or_insert(number);
-            by_group.push((leader, top));
+            are_tops &= top == group.xid;
+            by_group.push((number as u16, top));
+        }
+        // Mostly all groups are tops themselves, each its own leader.
+        if !are_tops {
+            let mut leaders = rustc_hash::FxHashMap::default();
+            for (leader, top) in &mut by_group {
+                *leader = *leaders.entry(*top).or_insert(*leader);
+            }
         }
         Tops { by_group }
     }

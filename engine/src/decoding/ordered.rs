@@ -48,6 +48,10 @@ pub fn decode_ordered(
     let runs = scratch.sort(entries, tops);
     scratch.arena.clear();
     let mut merged = Merged::default();
+    // Mostly each has one of each.
+    merged.runs.reserve(runs);
+    merged.segments.reserve(runs);
+    merged.relations.reserve(runs);
     let mut numbers = Vec::with_capacity(runs);
     // Mostly all rows of a file have one target, and neighbours are of one file.
     let is_plain = targets.views.is_empty() && targets.snapshot.is_none();

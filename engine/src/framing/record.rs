@@ -18,6 +18,8 @@
 use redostream_protocol::cursor::{Cursor, ShortInput};
 use redostream_protocol::{Lsn, Oid, RelFileNode, Xid};
 
+use smallvec::SmallVec;
+
 use super::format::WalFormat;
 use crate::limits::HEAP_PAGE_BYTES;
 
@@ -41,6 +43,9 @@ const SAME_REL: u8 = 0x80;
 /// The main fork's number.
 pub const MAIN_FORK: u8 = 0;
 
+/// Bytes of the image and of the data of each block. Most records have one or none.
+type Lengths = SmallVec<[(usize, usize); 1]>;
+
 /// A record, borrowed from its chunk.
 #[derive(Clone, Debug)]
 pub struct Record<'a> {
@@ -59,7 +64,7 @@ pub struct Record<'a> {
     /// The top-level transaction, if the record names it.
     pub top_xid: Xid,
     /// Block references in order of id.
-    pub blocks: Vec<BlockRef<'a>>,
+    pub blocks: SmallVec<[BlockRef<'a>; 1]>,
     /// The resource manager's own data.
     pub main: &'a [u8],
 }
@@ -149,10 +154,10 @@ impl<'a> Record<'a> {
             info,
             origin: 0,
             top_xid: Xid::INVALID,
-            blocks: Vec::new(),
+            blocks: SmallVec::new(),
             main: &[],
         };
-        let mut lengths = Vec::new();
+        let mut lengths = Lengths::new();
         let main_bytes = record.parse_headers(&mut cursor, &mut lengths, format)?;
         for (block, (image_bytes, data_bytes)) in record.blocks.iter_mut().zip(lengths) {
             if let Some(image) = &mut block.image {
@@ -180,7 +185,7 @@ impl<'a> Record<'a> {
     fn parse_headers(
         &mut self,
         cursor: &mut Cursor<'a>,
-        lengths: &mut Vec<(usize, usize)>,
+        lengths: &mut Lengths,
         format: &WalFormat,
     ) -> Result<usize, RecordError> {
         let mut payload = 0_usize;

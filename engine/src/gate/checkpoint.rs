@@ -75,6 +75,7 @@ impl Gate {
             checkpoint_wanted: false,
             states: Vec::new(),
             segment_bytes,
+            standalone_room: bytes::BytesMut::new(),
         }
     }
 

@@ -125,7 +125,7 @@ impl Gate {
         }
         let origin = self.origin(record.origin, end);
         let commit = Commit {
-            timeline: (self.timeline_at)(lsn),
+            timeline: self.timeline(passage, lsn),
             top,
             subs: end.subxacts.clone(),
             database: end.database,

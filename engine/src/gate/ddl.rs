@@ -54,8 +54,8 @@ impl Passage<'_> {
                 kind: EventKind::Ddl,
                 flags: 0,
                 count: 0,
-                relations: Vec::new(),
-                payload,
+                relations: &[],
+                payload: &payload,
                 content: &[],
             };
             last = self.own.arena.len() as u32;

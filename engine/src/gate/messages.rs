@@ -1,7 +1,7 @@
 //! Events that the gate makes itself: truncates, logical messages, sequence changes. They are
 //! rare, and name relations by OID or none at all.
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 use redostream_protocol::cursor::{Cursor, ShortInput};
 use redostream_protocol::event::{EventHeader, EventKind, HEADER_BYTES, flags};
 use redostream_protocol::schema::{Name, RelationVersion};
@@ -13,7 +13,7 @@ use crate::catalog::relation::Target;
 use crate::decoding::task::Item;
 use crate::framing::partition::OrderedEntry;
 use crate::framing::record::Record;
-use crate::limits::CHUNK_BYTES_MAX;
+use crate::limits::{CHUNK_BYTES_MAX, STANDALONE_ROOM_BYTES};
 
 /// Prefix of the messages of the capture trigger.
 const DDL_PREFIX: &[u8] = b"redostream.ddl";
@@ -25,19 +25,23 @@ pub(super) struct Draft<'a> {
     pub(super) kind: EventKind,
     pub(super) flags: u8,
     pub(super) count: u16,
-    pub(super) relations: Vec<RelationVersion>,
-    pub(super) payload: Vec<u8>,
+    pub(super) relations: &'a [RelationVersion],
+    pub(super) payload: &'a [u8],
     /// The rest of the payload, where it stands in its record: it may be large.
     pub(super) content: &'a [u8],
 }
 
 impl Draft<'_> {
+    /// Bytes of the event.
+    const fn bytes(&self) -> usize {
+        HEADER_BYTES + self.payload.len() + self.content.len()
+    }
+
     /// Appends the event.
-    pub(super) fn append(&self, xid: Xid, lsn: Lsn, row: u32, out: &mut Vec<u8>) {
-        let size = HEADER_BYTES + self.payload.len() + self.content.len();
+    pub(super) fn append(&self, xid: Xid, lsn: Lsn, row: u32, out: &mut impl BufMut) {
         let header = EventHeader {
             // A record has less than 1 GiB.
-            size: size as u32,
+            size: self.bytes() as u32,
             kind: self.kind,
             flags: self.flags,
             count: self.count,
@@ -46,10 +50,9 @@ impl Draft<'_> {
             record_lsn: lsn,
             row,
         };
-        out.reserve(size);
-        out.extend_from_slice(&header.to_bytes());
-        out.extend_from_slice(&self.payload);
-        out.extend_from_slice(self.content);
+        out.put_slice(&header.to_bytes());
+        out.put_slice(self.payload);
+        out.put_slice(self.content);
     }
 }
 
@@ -125,7 +128,7 @@ impl Gate {
         if record_flags & TRUNCATE_RESTART != 0 {
             event_flags |= flags::RESTART_IDENTITY;
         }
-        let payload = relations
+        let payload: Vec<u8> = relations
             .iter()
             .flat_map(|version| version.0.to_le_bytes())
             .collect();
@@ -133,8 +136,8 @@ impl Gate {
             kind: EventKind::Truncate,
             flags: event_flags,
             count: relations.len() as u16,
-            relations,
-            payload,
+            relations: &relations,
+            payload: &payload,
             content: &[],
         };
         passage.own_event(entry, record.xid, &draft);
@@ -183,8 +186,8 @@ impl Gate {
                 flags::DATABASE
             },
             count: 0,
-            relations: Vec::new(),
-            payload,
+            relations: &[],
+            payload: &payload,
             content,
         };
         if transactional {
@@ -223,7 +226,8 @@ impl Gate {
         let Target::Sequence(layout) = &*target else {
             return Ok(());
         };
-        let payload = [&last_value.to_le_bytes()[..], &[u8::from(is_called)]].concat();
+        let mut payload = [u8::from(is_called); 9];
+        payload[..8].copy_from_slice(&last_value.to_le_bytes());
         let draft = Draft {
             kind: EventKind::Sequence,
             flags: if transactional {
@@ -232,8 +236,8 @@ impl Gate {
                 0
             },
             count: 0,
-            relations: vec![layout.relation.version],
-            payload,
+            relations: &[layout.relation.version],
+            payload: &payload,
             content: &[],
         };
         if transactional {
@@ -249,7 +253,7 @@ impl Gate {
     }
 
     fn standalone(
-        &self,
+        &mut self,
         entry: &OrderedEntry,
         database: DatabaseOid,
         xid: Xid,
@@ -260,10 +264,19 @@ impl Gate {
         if lsn < self.selection.start {
             return;
         }
-        let timeline = (self.timeline_at)(lsn);
-        let mut event = Vec::new();
-        draft.append(xid, lsn, 0, &mut event);
-        let event = Bytes::from(event);
+        let timeline = self.timeline(passage, lsn);
+        let event = if draft.bytes() > STANDALONE_ROOM_BYTES {
+            let mut event = Vec::with_capacity(draft.bytes());
+            draft.append(xid, lsn, 0, &mut event);
+            Bytes::from(event)
+        } else {
+            let room = &mut self.standalone_room;
+            if room.capacity() < draft.bytes() {
+                room.reserve(STANDALONE_ROOM_BYTES);
+            }
+            draft.append(xid, lsn, 0, room);
+            room.split().freeze()
+        };
         passage.control(
             entry,
             ControlKind::Standalone {

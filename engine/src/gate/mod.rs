@@ -20,6 +20,7 @@ pub use checkpoint::GateState;
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use redostream_protocol::schema::RelationVersion;
 use redostream_protocol::{DatabaseOid, Lsn, TimelineId, Xid};
 use rustc_hash::FxHashSet;
@@ -163,6 +164,8 @@ pub struct Gate {
     checkpoint_wanted: bool,
     states: Vec<(u64, GateState)>,
     segment_bytes: u64,
+    /// Where events are written that are units of their own.
+    standalone_room: BytesMut,
 }
 
 /// One chunk on its way through the gate.
@@ -177,6 +180,8 @@ struct Passage<'a> {
     own_relations: Vec<(u32, redostream_protocol::schema::RelationVersion)>,
     controls: Vec<Control>,
     parts: &'a mut Vec<GatedPart>,
+    /// The timeline of all its records, if they have only one.
+    timeline: Option<TimelineId>,
 }
 
 impl Passage<'_> {
@@ -242,6 +247,7 @@ impl Gate {
             checkpoint_wanted: true,
             states: Vec::new(),
             segment_bytes,
+            standalone_room: BytesMut::new(),
         }
     }
 
@@ -309,6 +315,7 @@ impl Gate {
             own_relations: Vec::new(),
             controls: Vec::new(),
             parts,
+            timeline: self.only_timeline(chunk),
         };
         self.begin_with_checkpoint(&mut passage);
         for entry in &chunk.ordered {
@@ -351,6 +358,18 @@ impl Gate {
             OrderedKind::Message => self.take_message(&record, entry, passage),
             OrderedKind::Sequence => self.take_sequence(&record, entry, passage),
         }
+    }
+
+    /// The timeline of all records of a chunk, unless one ends in it.
+    fn only_timeline(&self, chunk: &FramedChunk) -> Option<TimelineId> {
+        let first = (self.timeline_at)(chunk.base);
+        (first == (self.timeline_at)(chunk.next)).then_some(first)
+    }
+
+    /// The timeline of a record.
+    fn timeline(&self, passage: &Passage<'_>, lsn: Lsn) -> TimelineId {
+        let only = passage.timeline;
+        only.unwrap_or_else(|| (self.timeline_at)(lsn))
     }
 
     fn replay(&mut self, record: &Record<'_>) -> Result<(), GateError> {

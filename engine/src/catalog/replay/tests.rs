@@ -85,7 +85,7 @@ impl Made {
             info: self.info,
             origin: 0,
             top_xid: Xid::INVALID,
-            blocks,
+            blocks: blocks.into(),
             main: &self.main,
         };
         replay(store, &record, record.xid)
@@ -558,7 +558,7 @@ fn files_of_others_are_left_alone() {
         info: record.info,
         origin: 0,
         top_xid: Xid::INVALID,
-        blocks: vec![BlockRef {
+        blocks: [BlockRef {
             id: 0,
             node: other,
             fork: MAIN_FORK,
@@ -566,7 +566,9 @@ fn files_of_others_are_left_alone() {
             will_init: true,
             image: None,
             data: &[],
-        }],
+        }]
+        .into_iter()
+        .collect(),
         main: &[],
     };
     assert_eq!(replay(&mut store, &parsed, Xid(700)), Ok(Effect::default()));
