@@ -5,6 +5,7 @@ use lz4_flex::block::{
     CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size,
 };
 
+use super::buffers::Buffers;
 use super::error::WireError;
 use super::limits::{DATA_RAW_BYTES_MAX, LZ4_RATIO_MAX};
 use super::pack;
@@ -15,8 +16,8 @@ const RAW_BYTES_MIN: usize = 64;
 /// Room to compress in, used again for each frame.
 #[derive(Default)]
 pub struct Compressor {
-    packed: Vec<u8>,
-    heads: Vec<u8>,
+    packing: pack::Room,
+    joined: Vec<u8>,
     stored: Vec<u8>,
     table: Option<CompressTable>,
 }
@@ -43,18 +44,18 @@ impl Compressor {
         if !(RAW_BYTES_MIN..=DATA_RAW_BYTES_MAX).contains(&raw) {
             return None;
         }
-        let packed =
-            pack::pack(pieces, &mut self.packed, &mut self.heads) && self.packed.len() <= raw;
+        let packed = pack::pack(pieces, &mut self.packing);
         let input: &[u8] = match (packed, pieces) {
-            (true, _) => &self.packed,
-            (false, [one]) => one,
-            (false, many) => {
-                self.packed.clear();
+            (Some(packed), _) => packed,
+            (None, [one]) => one,
+            (None, many) => {
+                self.joined.clear();
                 many.iter()
-                    .for_each(|piece| self.packed.extend_from_slice(piece));
-                &self.packed
+                    .for_each(|piece| self.joined.extend_from_slice(piece));
+                &self.joined
             }
         };
+        let packed = packed.is_some();
         // The size of the packed events stands before them.
         let prefix = if packed { 4 } else { 0 };
         let room = prefix + get_maximum_output_size(input.len());
@@ -77,6 +78,7 @@ impl Compressor {
 #[derive(Debug, Default)]
 pub struct Decompressor {
     packed: Vec<u8>,
+    buffers: Buffers,
 }
 
 impl Decompressor {
@@ -97,9 +99,10 @@ impl Decompressor {
         }
         let bad = WireError::BadCompression { raw_size };
         if !packed {
-            let mut out = vec![0; checked_size(stored, raw).ok_or(bad.clone())?];
-            decompress_exactly(stored, &mut out).ok_or(bad)?;
-            return Ok(Bytes::from(out));
+            let size = checked_size(stored, raw).ok_or(bad.clone())?;
+            let mut out = self.buffers.take(size);
+            decompress_exactly(stored, &mut out[..size]).ok_or(bad)?;
+            return Ok(self.buffers.share(out, size));
         }
         let (size, stored) = stored.split_first_chunk::<4>().ok_or(bad.clone())?;
         let size = u32::from_le_bytes(*size) as usize;
@@ -111,7 +114,7 @@ impl Decompressor {
             self.packed.resize(size, 0);
         }
         decompress_exactly(stored, &mut self.packed[..size]).ok_or(bad)?;
-        pack::unpack(&self.packed[..size], raw)
+        pack::unpack(&self.packed[..size], raw, &self.buffers)
     }
 }
 

@@ -23,8 +23,12 @@ pub const WINDOW_BYTES: u64 = 16 * 1024 * 1024;
 pub const JOINER_FRAMES_MAX: usize = 64 * 1024;
 /// Bytes that LZ4 can make of one stored byte, at most.
 pub const LZ4_RATIO_MAX: usize = 255;
-/// Bytes of events that unpacking can make of one packed byte, at most: a head has at least two.
-pub const PACKED_RATIO_MAX: usize = crate::event::HEADER_BYTES / 2;
+/// Bytes of events that unpacking can make of one packed byte, at most: that many are a row whose 64
+/// bytes of payload are those of the row before.
+pub const PACKED_RATIO_MAX: usize = crate::event::HEADER_BYTES + 64;
+/// Buffers of decompressed events that a connection keeps for the next ones, of
+/// [`DATA_RAW_BYTES_MAX`] bytes or a little more each.
+pub const BUFFERS_KEPT: usize = 4;
 /// Bytes of a transaction header inside a data frame.
 pub const TRANSACTION_HEADER_BYTES_MAX: usize = 64 * 1024;
 /// Milliseconds without a byte from a peer, after which it counts as dead.

@@ -39,9 +39,9 @@
 //! numbered frames and gives them in order, [`scan`](check::scan) checks a block of events.
 
 pub mod ack;
+mod buffers;
 pub mod bye;
 pub mod check;
-mod check_events;
 pub mod compress;
 pub mod credit;
 pub mod data;

@@ -1,6 +1,8 @@
+//! Streams of events, right and wrong.
+
 use super::*;
-use crate::event::TAG_NULL;
-use crate::event::push_value;
+use crate::event::{EventHeader, EventKind, HEADER_BYTES, TAG_NULL, push_value};
+use crate::{Lsn, TimelineId, Xid};
 use proptest::prelude::*;
 
 pub(crate) fn event(

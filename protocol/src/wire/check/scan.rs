@@ -1,151 +1,28 @@
-//! Checks events as they arrive.
-//!
-//! [`scan`] looks at one block alone: every event's structure, the order of positions, and the
-//! count and checksum of every transaction that lies whole in it. It needs nothing of what came
-//! before, so the connections of a session scan in parallel. [`OrderedCheck`] then does per block
-//! what is left: positions across blocks, and transactions that span them.
+//! What can be said of one block alone.
 
 use std::sync::Arc;
 
-use super::check_events::{check_other, check_row, columns_of, has_columns};
+use super::events::{check_other, check_row, columns_of, has_columns};
+use super::{BlockSummary, CheckError, Claim, Stretch};
 use crate::event::{EventHeader, EventKind, HEADER_BYTES, TransactionHeader, flags};
 use crate::schema::RelationVersion;
 use crate::{Lsn, Position, TimelineId, Xid};
 
-/// Events that contradict themselves or each other. The stream cannot be trusted from the event
-/// before on: connect again and resume after it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum CheckError {
-    /// The bytes are not an event.
-    #[error("event at byte {offset} of its block: {problem}")]
-    Malformed {
-        /// Where in the block, in bytes.
-        offset: usize,
-        /// What is wrong.
-        problem: &'static str,
-    },
-    /// A position is not after the one before.
-    #[error("event at {next} does not come after {last}")]
-    OutOfOrder {
-        /// The event before.
-        last: Position,
-        /// The offending one.
-        next: Position,
-    },
-    /// A commit says other numbers than its events have.
-    #[error(
-        "transaction at {commit}: {wanted_events} events with checksum {wanted_crc:08x} sent, \
-         {events} with {crc:08x} arrived"
-    )]
-    Count {
-        /// Position of the commit.
-        commit: Position,
-        /// As the commit says.
-        wanted_events: u64,
-        /// As the commit says.
-        wanted_crc: u32,
-        /// As they arrived.
-        events: u64,
-        /// As they arrived.
-        crc: u32,
-    },
-    /// The block's head says other things than its events.
-    #[error("block from {first} to {last}: {problem}")]
-    Head {
-        /// First position, as the head says.
-        first: Position,
-        /// Last position, as the head says.
-        last: Position,
-        /// What is wrong.
-        problem: &'static str,
-    },
-    /// An event names a relation that was not sent.
-    #[error("an event before {last} names relation {} with {columns} columns, which was not sent", version.0)]
-    UnknownRelation {
-        /// Last position of the block.
-        last: Position,
-        /// The relation.
-        version: RelationVersion,
-        /// Columns of the event.
-        columns: u16,
-    },
-}
-
-/// Events of one transaction, or some of them.
-#[derive(Clone, Debug, Default)]
-pub struct Stretch {
-    /// How many.
-    pub events: u64,
-    /// CRC-32 of their bytes, under way.
-    pub crc: crc32fast::Hasher,
-}
-
-impl Stretch {
-    fn append(&mut self, next: &Stretch) {
-        self.events += next.events;
-        self.crc.combine(&next.crc);
-    }
-}
-
-/// What a commit event says of its transaction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Claim {
-    /// Position of the commit.
-    pub commit: Position,
-    /// Events, begin and commit not counted.
-    pub events: u64,
-    /// CRC-32 of their bytes.
-    pub crc: u32,
-}
-
-impl Claim {
-    fn check(&self, stretch: &Stretch) -> Result<(), CheckError> {
-        let crc = stretch.crc.clone().finalize();
-        if self.events == stretch.events && self.crc == crc {
-            return Ok(());
-        }
-        Err(CheckError::Count {
-            commit: self.commit,
-            wanted_events: self.events,
-            wanted_crc: self.crc,
-            events: stretch.events,
-            crc,
-        })
-    }
-}
-
-/// What [`scan`] has found.
-#[derive(Clone, Debug, Default)]
-pub struct BlockSummary {
-    /// Events, begins and commits included.
-    pub events: u64,
-    /// Inserts, updates, deletes.
-    pub rows: u64,
-    /// Commits.
-    pub transactions: u64,
-    /// Position of the first event.
-    pub first: Position,
-    /// Position of the last event.
-    pub last: Position,
-    /// The transaction the block begins in.
-    pub lead: Option<(Arc<TransactionHeader>, Stretch)>,
-    /// Its commit, if it is in the block.
-    pub lead_commit: Option<Claim>,
-    /// The transaction that begins in the block and does not end in it.
-    pub tail: Option<(Arc<TransactionHeader>, Stretch)>,
-    /// The relations of the events, distinct, with their columns.
-    pub relations: Vec<(RelationVersion, u16)>,
-}
-
 /// The transaction that a scan is in.
 struct Open {
-    header: Arc<TransactionHeader>,
-    /// Whether its begin is in an earlier block.
-    lead: bool,
+    begun: Begun,
+    commit_lsn: Lsn,
     /// Offset of its first event here.
     start: usize,
     events: u64,
+}
+
+/// Where the transaction's begin is.
+enum Begun {
+    /// In an earlier block.
+    Before(Arc<TransactionHeader>),
+    /// In this one. Most end in it too: it is shared only if it does not.
+    Here(TransactionHeader),
 }
 
 struct Scan<'a> {
@@ -167,8 +44,8 @@ pub fn scan(
         bytes,
         timeline,
         open: continues.map(|header| Open {
-            header: Arc::clone(header),
-            lead: true,
+            begun: Begun::Before(Arc::clone(header)),
+            commit_lsn: header.commit_lsn,
             start: 0,
             events: 0,
         }),
@@ -230,12 +107,34 @@ fn header_at(bytes: &[u8], offset: usize) -> Result<EventHeader, &'static str> {
 /// Whether the events at these offsets have the same kind, flags, columns and relation.
 #[inline]
 fn are_alike(bytes: &[u8], one: usize, other: usize) -> bool {
-    let known = |at: usize| {
-        let raw: &[u8; 16] = bytes.get(at..)?.first_chunk()?;
-        let [_, _, _, _, kind, flags, c0, c1, _, _, _, _, r0, r1, r2, r3] = *raw;
-        Some([kind, flags, c0, c1, r0, r1, r2, r3])
-    };
+    let known = |at| Fixed::at(bytes, at).map(|event| (event.kind, event.relation));
     known(one).is_some_and(|one| known(other) == Some(one))
+}
+
+/// The fixed part of an event, in numbers to compare.
+struct Fixed {
+    size: u32,
+    /// Kind, flags and count.
+    kind: u32,
+    relation: u32,
+    record_lsn: u64,
+    row: u32,
+}
+
+impl Fixed {
+    #[inline(always)]
+    fn at(bytes: &[u8], offset: usize) -> Option<Self> {
+        let raw: &[u8; HEADER_BYTES] = bytes.get(offset..)?.first_chunk()?;
+        let u32_at =
+            |at: usize| u32::from_le_bytes([raw[at], raw[at + 1], raw[at + 2], raw[at + 3]]);
+        Some(Self {
+            size: u32_at(0),
+            kind: u32_at(4),
+            relation: u32_at(12),
+            record_lsn: u64::from(u32_at(16)) | u64::from(u32_at(20)) << 32,
+            row: u32_at(24),
+        })
+    }
 }
 
 impl Scan<'_> {
@@ -272,29 +171,30 @@ impl Scan<'_> {
     ///
     /// Most rows are of this kind, and what is known of the one before need not be worked out again.
     fn rows_like(&mut self, before: usize, mut offset: usize) -> usize {
-        let (Some(open), Ok(before)) = (&mut self.open, header_at(self.bytes, before)) else {
+        let (Some(open), Ok(header)) = (&mut self.open, header_at(self.bytes, before)) else {
             return offset;
         };
         if !matches!(
-            before.kind,
+            header.kind,
             EventKind::Insert | EventKind::Update | EventKind::Delete
         ) {
             return offset;
         }
-        let columns = columns_of(&before);
-        let mut place = (before.record_lsn, before.row);
+        let Some(known) = Fixed::at(self.bytes, before) else {
+            return offset;
+        };
+        let columns = columns_of(&header);
+        let mut place = (header.record_lsn.0, header.row);
         let mut events = 0;
-        while let Ok(header) = header_at(self.bytes, offset) {
-            let alike = (header.kind, header.flags) == (before.kind, before.flags)
-                && (header.count, header.relation) == (before.count, before.relation);
-            let next = (header.record_lsn, header.row);
-            let end = offset.saturating_add(header.size as usize);
+        while let Some(next) = Fixed::at(self.bytes, offset) {
+            let end = offset.saturating_add(next.size as usize);
             let payload = self.bytes.get(offset + HEADER_BYTES..end);
             let whole = payload.is_some_and(|payload| has_columns(payload, columns).is_ok());
-            if !alike || next <= place || !whole {
+            let alike = next.kind == known.kind && next.relation == known.relation;
+            if !alike || (next.record_lsn, next.row) <= place || !whole {
                 break;
             }
-            place = next;
+            place = (next.record_lsn, next.row);
             events += 1;
             offset = end;
         }
@@ -302,7 +202,7 @@ impl Scan<'_> {
         self.summary.events += events;
         self.summary.rows += events;
         if let Some(last) = &mut self.last {
-            (last.record_lsn, last.row) = place;
+            (last.record_lsn, last.row) = (Lsn(place.0), place.1);
         }
         offset
     }
@@ -314,7 +214,7 @@ impl Scan<'_> {
         open.events += 1;
         let position = Position {
             timeline: self.timeline,
-            commit_lsn: open.header.commit_lsn,
+            commit_lsn: open.commit_lsn,
             record_lsn: header.record_lsn,
             row: header.row,
         };
@@ -356,8 +256,8 @@ impl Scan<'_> {
         }
         self.place(Position::begin(self.timeline, header.commit_lsn))?;
         self.open = Some(Open {
-            header: Arc::new(header),
-            lead: false,
+            commit_lsn: header.commit_lsn,
+            begun: Begun::Here(header),
             start: end,
             events: 0,
         });
@@ -366,7 +266,7 @@ impl Scan<'_> {
 
     fn commit(&mut self, event: &EventHeader, payload: &[u8], at: usize) -> Result<(), Problem> {
         let open = self.open.take().ok_or("commit outside a transaction")?;
-        let commit = Position::commit(self.timeline, open.header.commit_lsn);
+        let commit = Position::commit(self.timeline, open.commit_lsn);
         if (event.record_lsn, event.row) != (commit.record_lsn, commit.row) {
             return Err("a commit at another place than its transaction's".into());
         }
@@ -380,11 +280,12 @@ impl Scan<'_> {
         };
         self.summary.transactions += 1;
         let stretch = self.stretch(&open, at);
-        if open.lead {
-            self.summary.lead = Some((open.header, stretch));
-            self.summary.lead_commit = Some(claim);
-        } else {
-            claim.check(&stretch)?;
+        match open.begun {
+            Begun::Before(header) => {
+                self.summary.lead = Some((header, stretch));
+                self.summary.lead_commit = Some(claim);
+            }
+            Begun::Here(_) => claim.check(&stretch)?,
         }
         Ok(())
     }
@@ -427,95 +328,12 @@ impl Scan<'_> {
     fn finish(mut self) -> Result<BlockSummary, CheckError> {
         if let Some(open) = self.open.take() {
             let stretch = self.stretch(&open, self.bytes.len());
-            let place = if open.lead {
-                &mut self.summary.lead
-            } else {
-                &mut self.summary.tail
-            };
-            *place = Some((open.header, stretch));
+            match open.begun {
+                Begun::Before(header) => self.summary.lead = Some((header, stretch)),
+                Begun::Here(header) => self.summary.tail = Some((Arc::new(header), stretch)),
+            }
         }
         self.summary.last = self.last.unwrap_or_default();
         Ok(self.summary)
     }
 }
-
-/// Checks blocks against one another, in order.
-#[derive(Debug, Default)]
-pub struct OrderedCheck {
-    last: Option<Position>,
-    open: Option<(Arc<TransactionHeader>, Stretch)>,
-    began: bool,
-}
-
-impl OrderedCheck {
-    /// A check that has seen nothing; what comes must be after `last`, if that is given.
-    #[must_use]
-    pub const fn new(last: Option<Position>) -> Self {
-        Self {
-            last,
-            open: None,
-            began: false,
-        }
-    }
-
-    /// The transaction that is under way.
-    #[must_use]
-    pub fn open(&self) -> Option<&Arc<TransactionHeader>> {
-        self.open.as_ref().map(|(header, _)| header)
-    }
-
-    /// Takes the next block. `columns` gives the number of columns of a relation that was sent.
-    pub fn push(
-        &mut self,
-        block: &BlockSummary,
-        mut columns: impl FnMut(RelationVersion) -> Option<usize>,
-    ) -> Result<(), CheckError> {
-        if let Some(last) = self.last.filter(|last| *last >= block.first) {
-            let next = block.first;
-            return Err(CheckError::OutOfOrder { last, next });
-        }
-        let head = |problem| CheckError::Head {
-            first: block.first,
-            last: block.last,
-            problem,
-        };
-        for (version, used) in &block.relations {
-            let known = columns(*version);
-            if !known.is_some_and(|known| *used == u16::MAX || known == usize::from(*used)) {
-                return Err(CheckError::UnknownRelation {
-                    last: block.last,
-                    version: *version,
-                    columns: *used,
-                });
-            }
-        }
-        match (&mut self.open, &block.lead) {
-            (Some((open, so_far)), Some((header, lead))) => {
-                if open.commit_lsn != header.commit_lsn {
-                    return Err(head("it goes on with another transaction"));
-                }
-                so_far.append(lead);
-            }
-            // Only the first block of a session may begin inside a transaction.
-            (None, Some(lead)) if !self.began => self.open = Some(lead.clone()),
-            (None, Some(_)) => return Err(head("it goes on with a transaction that never began")),
-            (Some(_), None) => return Err(head("it leaves a transaction open")),
-            (None, None) => {}
-        }
-        if let Some(claim) = &block.lead_commit
-            && let Some((_, stretch)) = self.open.take()
-        {
-            claim.check(&stretch)?;
-        }
-        if let Some(tail) = &block.tail {
-            self.open = Some(tail.clone());
-        }
-        self.began = true;
-        self.last = Some(block.last);
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-#[path = "check_tests.rs"]
-mod tests;

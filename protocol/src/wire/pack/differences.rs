@@ -1,0 +1,407 @@
+//! Payloads as differences, 64 bytes at a time: which bytes differ, and by how much.
+//!
+//! The bytes that differ are pushed together, and pulled apart again. x86-64 has instructions for
+//! eight bytes (BMI2) and for 64 (AVX-512 VBMI2); the code that uses them is made to be inlined into a
+//! loop over events that is compiled for them. All ways give the same.
+
+#![cfg_attr(
+    target_arch = "x86_64",
+    expect(
+        unsafe_code,
+        reason = "these instructions, and the call into code compiled for them, need it"
+    )
+)]
+
+/// Bytes that are looked at together.
+pub(super) const BLOCK_BYTES: usize = 64;
+
+/// So many of them.
+pub(super) type Block = [u8; BLOCK_BYTES];
+
+/// A way to tell and to apply differences.
+pub(super) trait Differences: Copy {
+    /// A bit for each byte in which `now` differs from `before`, of those that `valid` asks for; by how
+    /// much they differ is in the first bytes of `out`, all of which may be written.
+    fn tell(self, before: &Block, now: &Block, valid: u64, out: &mut Block) -> u64;
+
+    /// The other way: `before` with the first bytes of `changed` added where `mask` has a bit.
+    fn apply(self, before: &Block, mask: u64, changed: &Block) -> Block;
+}
+
+/// What is done with a way to tell and to apply differences.
+pub(super) trait Work {
+    /// What comes of it.
+    type Output;
+
+    /// Does it. To be inlined always: only so the instructions are inlined into it.
+    fn run<D: Differences>(self, differences: D) -> Self::Output;
+}
+
+/// Does it in the machine's best way.
+pub(super) fn best<W: Work>(work: W) -> W::Output {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if let Some(avx512) = hardware::Avx512::detect() {
+            return hardware::with_avx512(avx512, work);
+        }
+        if let Some(bmi2) = hardware::Bmi2::detect() {
+            return hardware::with_bmi2(bmi2, work);
+        }
+    }
+    work.run(Words(Portable))
+}
+
+/// A way to push the bytes of a word together.
+trait Gather: Copy {
+    /// The bytes of `word` where `mask` has 0xff, at its lower end; 0 above them.
+    fn gather(self, word: u64, mask: u64) -> u64;
+
+    /// The other way: the lowest bytes of `word` where `mask` has 0xff, 0 between.
+    fn scatter(self, word: u64, mask: u64) -> u64;
+}
+
+/// Eight words, one behind the other.
+#[derive(Clone, Copy)]
+struct Words<G>(G);
+
+impl<G: Gather> Differences for Words<G> {
+    #[inline(always)]
+    fn tell(self, before: &Block, now: &Block, valid: u64, out: &mut Block) -> u64 {
+        let (mut all, mut at) = (0, 0);
+        let words = before.as_chunks::<8>().0.iter().zip(now.as_chunks::<8>().0);
+        for (number, (before, now)) in words.enumerate() {
+            let valid = (valid >> (8 * number)) as u8;
+            if valid == 0 {
+                break;
+            }
+            let word =
+                subtract(u64::from_le_bytes(*now), u64::from_le_bytes(*before)) & bytes(valid);
+            let high = not_zero(word);
+            let changed = self.0.gather(word, (high >> 7).wrapping_mul(0xff));
+            // At most eight bytes for each word so far.
+            out[at..at + 8].copy_from_slice(&changed.to_le_bytes());
+            at += high.count_ones() as usize;
+            all |= u64::from(bits(high)) << (8 * number);
+        }
+        all
+    }
+
+    #[inline(always)]
+    fn apply(self, before: &Block, mask: u64, changed: &Block) -> Block {
+        let mut out = *before;
+        let (mut rest, mut at) = (mask, 0);
+        for word in out.as_chunks_mut::<8>().0 {
+            if rest == 0 {
+                break;
+            }
+            let mask = rest as u8;
+            let mut from = [0; 8];
+            from.copy_from_slice(&changed[at..at + 8]);
+            let difference = self.0.scatter(u64::from_le_bytes(from), bytes(mask));
+            *word = add(u64::from_le_bytes(*word), difference).to_le_bytes();
+            at += mask.count_ones() as usize;
+            rest >>= 8;
+        }
+        out
+    }
+}
+
+/// The portable way.
+#[derive(Clone, Copy)]
+struct Portable;
+
+impl Gather for Portable {
+    fn gather(self, word: u64, mask: u64) -> u64 {
+        let (mut out, mut at) = (0, 0);
+        for shift in (0..u64::BITS).step_by(8) {
+            out |= (word >> shift & mask >> shift & 0xff) << at;
+            at = (at + (mask >> shift & 8) as u32).min(u64::BITS - 8);
+        }
+        out
+    }
+
+    fn scatter(self, word: u64, mask: u64) -> u64 {
+        let (mut out, mut at) = (0, 0);
+        for shift in (0..u64::BITS).step_by(8) {
+            out |= (word >> at & mask >> shift & 0xff) << shift;
+            at = (at + (mask >> shift & 8) as u32).min(u64::BITS - 8);
+        }
+        out
+    }
+}
+
+const LOW_BITS: u64 = 0x0101_0101_0101_0101;
+const HIGH_BITS: u64 = LOW_BITS << 7;
+
+/// Each byte of `now` less that of `before`, modulo 256.
+#[inline(always)]
+const fn subtract(now: u64, before: u64) -> u64 {
+    // Borrows end at the highest bits, which are set for that and then put right.
+    ((now | HIGH_BITS).wrapping_sub(before & !HIGH_BITS)) ^ ((now ^ !before) & HIGH_BITS)
+}
+
+/// Each byte of `before` and that of `difference` together, modulo 256.
+#[inline(always)]
+const fn add(before: u64, difference: u64) -> u64 {
+    ((before & !HIGH_BITS).wrapping_add(difference & !HIGH_BITS))
+        ^ ((before ^ difference) & HIGH_BITS)
+}
+
+/// The highest bit of each byte that is not 0.
+#[inline(always)]
+const fn not_zero(word: u64) -> u64 {
+    ((word & !HIGH_BITS).wrapping_add(!HIGH_BITS) | word) & HIGH_BITS
+}
+
+/// One bit for each highest bit.
+#[inline(always)]
+const fn bits(high: u64) -> u8 {
+    ((high >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56) as u8
+}
+
+/// 0xff for each bit.
+#[inline(always)]
+const fn bytes(bits: u8) -> u64 {
+    let each = (bits as u64).wrapping_mul(LOW_BITS) & 0x8040_2010_0804_0201;
+    (not_zero(each) >> 7).wrapping_mul(0xff)
+}
+
+/// The block that `from` begins with; what is beyond its end is 0.
+#[inline(always)]
+pub(super) fn block_of(from: &[u8]) -> Block {
+    match from.first_chunk() {
+        Some(block) => *block,
+        None => short(from),
+    }
+}
+
+#[cold]
+fn short(from: &[u8]) -> Block {
+    let mut block = [0; BLOCK_BYTES];
+    block[..from.len()].copy_from_slice(from);
+    block
+}
+
+/// A bit for each of the next `bytes` bytes, as far as they are in one block.
+#[inline(always)]
+pub(super) const fn valid(bytes: usize) -> u64 {
+    match bytes {
+        0..BLOCK_BYTES => (1 << bytes) - 1,
+        _ => u64::MAX,
+    }
+}
+
+/// Writes how the first `bytes` of `now` differ from those of `before`: to `masks` which of them, to
+/// `out` by how much; gives how many differ. What is beyond them is not looked at. `masks` has room for
+/// 8 bytes more than it needs, `out` for a block more than `bytes`.
+#[inline(always)]
+pub(super) fn write<D: Differences>(
+    differences: D,
+    before: &[u8],
+    now: &[u8],
+    bytes: usize,
+    masks: &mut [u8],
+    out: &mut [u8],
+) -> usize {
+    let (mut from, mut at) = (0, 0);
+    while from < bytes {
+        let (before, now) = (block_of(&before[from..]), block_of(&now[from..]));
+        let mut changed = [0; BLOCK_BYTES];
+        let mask = differences.tell(&before, &now, valid(bytes - from), &mut changed);
+        out[at..at + BLOCK_BYTES].copy_from_slice(&changed);
+        masks[from / 8..from / 8 + 8].copy_from_slice(&mask.to_le_bytes());
+        at += mask.count_ones() as usize;
+        from += BLOCK_BYTES;
+    }
+    at
+}
+
+/// The other way: the next block of a payload, of which `bytes` are still to come, from that of the
+/// payload before, and its mask. Takes away what belongs to it from the beginning of `masks` and of `changed`; none
+/// if they have too few, or where the mask goes beyond the bytes.
+#[inline(always)]
+pub(super) fn read_block<D: Differences>(
+    differences: D,
+    before: &Block,
+    bytes: usize,
+    masks: &mut &[u8],
+    changed: &mut &[u8],
+) -> Option<(Block, u64)> {
+    let mask_bytes = bytes.min(BLOCK_BYTES).div_ceil(8);
+    let mask = match masks.first_chunk() {
+        Some(mask) => u64::from_le_bytes(*mask),
+        None => short_mask(masks),
+    };
+    let mask = mask & valid(8 * mask_bytes);
+    let block = differences.apply(before, mask, &block_of(changed));
+    *masks = masks.get(mask_bytes..)?;
+    *changed = changed.get(mask.count_ones() as usize..)?;
+    (mask & !valid(bytes) == 0).then_some((block, mask))
+}
+
+#[cold]
+fn short_mask(masks: &[u8]) -> u64 {
+    let bytes = masks.iter().rev();
+    bytes.fold(0, |mask, byte| mask << 8 | u64::from(*byte))
+}
+
+#[cfg(target_arch = "x86_64")]
+mod hardware {
+    //! One instruction for eight bytes, or for 64.
+
+    use std::arch::x86_64::{
+        _mm512_add_epi8, _mm512_loadu_si512, _mm512_mask_test_epi8_mask,
+        _mm512_maskz_compress_epi8, _mm512_maskz_expand_epi8, _mm512_storeu_si512, _mm512_sub_epi8,
+        _pdep_u64, _pext_u64,
+    };
+
+    use super::{BLOCK_BYTES, Block, Differences, Gather, Words, Work};
+
+    /// BMI2, and counting of bits. Made only by [`Bmi2::detect`], so that having one proves the
+    /// machine can.
+    #[derive(Clone, Copy)]
+    pub(super) struct Bmi2(());
+
+    impl Bmi2 {
+        pub(super) fn detect() -> Option<Self> {
+            let there = is_x86_feature_detected!("bmi2") && is_x86_feature_detected!("popcnt");
+            there.then_some(Self(()))
+        }
+    }
+
+    impl Gather for Bmi2 {
+        #[inline(always)]
+        fn gather(self, word: u64, mask: u64) -> u64 {
+            // SAFETY: a value of this type exists only where BMI2 was detected.
+            unsafe { _pext_u64(word, mask) }
+        }
+
+        #[inline(always)]
+        fn scatter(self, word: u64, mask: u64) -> u64 {
+            // SAFETY: a value of this type exists only where BMI2 was detected.
+            unsafe { _pdep_u64(word, mask) }
+        }
+    }
+
+    /// Runs `work` compiled for BMI2, so that the instructions are inlined into it.
+    #[inline]
+    pub(super) fn with_bmi2<W: Work>(bmi2: Bmi2, work: W) -> W::Output {
+        #[target_feature(enable = "bmi2,popcnt")]
+        fn inner<W: Work>(bmi2: Bmi2, work: W) -> W::Output {
+            work.run(Words(bmi2))
+        }
+        // SAFETY: a value of this type exists only where both were detected.
+        unsafe { inner(bmi2, work) }
+    }
+
+    /// AVX-512 with byte masks and VBMI2, and counting of bits. Made only by [`Avx512::detect`].
+    #[derive(Clone, Copy)]
+    pub(super) struct Avx512(());
+
+    impl Avx512 {
+        pub(super) fn detect() -> Option<Self> {
+            let there = is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512vbmi2")
+                && is_x86_feature_detected!("popcnt");
+            there.then_some(Self(()))
+        }
+    }
+
+    impl Differences for Avx512 {
+        #[inline(always)]
+        fn tell(self, before: &Block, now: &Block, valid: u64, out: &mut Block) -> u64 {
+            // SAFETY: a value of this type exists only where the instructions were detected; each
+            // block has the 64 bytes that are read or written.
+            unsafe {
+                let before = _mm512_loadu_si512(before.as_ptr().cast());
+                let now = _mm512_loadu_si512(now.as_ptr().cast());
+                let difference = _mm512_sub_epi8(now, before);
+                let mask = _mm512_mask_test_epi8_mask(valid, difference, difference);
+                let changed = _mm512_maskz_compress_epi8(mask, difference);
+                _mm512_storeu_si512(out.as_mut_ptr().cast(), changed);
+                mask
+            }
+        }
+
+        #[inline(always)]
+        fn apply(self, before: &Block, mask: u64, changed: &Block) -> Block {
+            let mut out = [0; BLOCK_BYTES];
+            // SAFETY: as above.
+            unsafe {
+                let before = _mm512_loadu_si512(before.as_ptr().cast());
+                let changed = _mm512_loadu_si512(changed.as_ptr().cast());
+                let difference = _mm512_maskz_expand_epi8(mask, changed);
+                let now = _mm512_add_epi8(before, difference);
+                _mm512_storeu_si512(out.as_mut_ptr().cast(), now);
+            }
+            out
+        }
+    }
+
+    /// Runs `work` compiled for AVX-512, so that the instructions are inlined into it.
+    #[inline]
+    pub(super) fn with_avx512<W: Work>(avx512: Avx512, work: W) -> W::Output {
+        #[target_feature(enable = "avx512f,avx512bw,avx512vbmi2,popcnt")]
+        fn inner<W: Work>(avx512: Avx512, work: W) -> W::Output {
+            work.run(avx512)
+        }
+        // SAFETY: a value of this type exists only where all of them were detected.
+        unsafe { inner(avx512, work) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    struct There<'a> {
+        before: &'a Block,
+        now: &'a Block,
+        valid: u64,
+    }
+
+    impl Work for There<'_> {
+        type Output = (u64, Vec<u8>, Block);
+
+        fn run<D: Differences>(self, differences: D) -> Self::Output {
+            let mut out = [0; BLOCK_BYTES];
+            let mask = differences.tell(self.before, self.now, self.valid, &mut out);
+            let changed = out[..mask.count_ones() as usize].to_vec();
+            // What is beyond those that changed does not matter.
+            out[changed.len()..].fill(0x5a);
+            (mask, changed, differences.apply(self.before, mask, &out))
+        }
+    }
+
+    fn any_block() -> impl Strategy<Value = Block> {
+        proptest::collection::vec(prop_oneof![Just(7u8), any::<u8>()], BLOCK_BYTES)
+            .prop_map(|bytes| bytes.try_into().unwrap())
+    }
+
+    proptest! {
+        #[test]
+        fn all_ways_give_the_same(before in any_block(), now in any_block(), bytes in 0..100usize) {
+            let valid = valid(bytes);
+            let there = || There { before: &before, now: &now, valid };
+            let differs = |at: &usize| valid >> at & 1 == 1 && before[*at] != now[*at];
+            let places: Vec<usize> = (0..BLOCK_BYTES).filter(differs).collect();
+            let mask = places.iter().fold(0, |mask, at| mask | 1u64 << at);
+            let changed = places.iter().map(|at| now[*at].wrapping_sub(before[*at])).collect();
+            let mut back = before;
+            places.iter().for_each(|at| back[*at] = now[*at]);
+            let wanted = (mask, changed, back);
+            prop_assert_eq!(&there().run(Words(Portable)), &wanted);
+            #[cfg(target_arch = "x86_64")]
+            {
+                if let Some(bmi2) = hardware::Bmi2::detect() {
+                    prop_assert_eq!(&hardware::with_bmi2(bmi2, there()), &wanted);
+                }
+                if let Some(avx512) = hardware::Avx512::detect() {
+                    prop_assert_eq!(&hardware::with_avx512(avx512, there()), &wanted);
+                }
+            }
+        }
+    }
+}
