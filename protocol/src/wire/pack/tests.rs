@@ -174,6 +174,26 @@ proptest! {
     }
 
     #[test]
+    fn flipped_bytes_are_refused_or_harmless(
+        events in proptest::collection::vec(any_event(), 20..60),
+        flips in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        raw in prop_oneof![Just(0), -100isize..100],
+    ) {
+        let gaining = (0..60).map(|number| event(row(8 * number, 0), &[7; 20]));
+        let events: Vec<Vec<u8>> = gaining.chain(events).collect();
+        let pieces: Vec<Bytes> = events.iter().cloned().map(Bytes::from).collect();
+        let raw = events.concat().len().saturating_add_signed(raw);
+        let mut packed = packed(&pieces);
+        for (at, byte) in flips {
+            let at = at.index(packed.len());
+            packed[at] = byte;
+        }
+        if let Ok(events) = unpack_all(&packed, raw) {
+            prop_assert_eq!(events.len(), raw);
+        }
+    }
+
+    #[test]
     fn any_bytes(packed in proptest::collection::vec(any::<u8>(), 0..300), raw in 0usize..5000) {
         if let Ok(events) = unpack_all(&packed, raw) {
             prop_assert_eq!(events.len(), raw);
