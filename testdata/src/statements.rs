@@ -8,6 +8,8 @@ use std::path::PathBuf;
 pub struct Statement {
     /// What is run.
     pub sql: String,
+    /// Whether it ends in an error; what it committed before that stays.
+    pub fails: bool,
     /// What is told of it, an event a line.
     pub told: Vec<String>,
 }
@@ -31,8 +33,8 @@ fn read(name: &str) -> String {
 /// knows them.
 ///
 /// A line is a statement, the indented lines below it are its events. `[17-]` before either says
-/// from which version on there is such a thing, `[-17]` up to which, `[15-17]` both. A line
-/// with `#` says what follows.
+/// from which version on there is such a thing, `[-17]` up to which, `[15-17]` both. `! ` before a
+/// statement says that it ends in an error. A line with `#` says what follows.
 #[must_use]
 pub fn tables(major: u32) -> Vec<Statement> {
     let mut statements: Vec<Statement> = Vec::new();
@@ -53,8 +55,10 @@ pub fn tables(major: u32) -> Vec<Statement> {
         }
         skipped = !known;
         if known {
+            let failing = text.strip_prefix("! ");
             statements.push(Statement {
-                sql: text.to_owned(),
+                sql: failing.unwrap_or(text).to_owned(),
+                fails: failing.is_some(),
                 told: Vec::new(),
             });
         }
@@ -62,8 +66,10 @@ pub fn tables(major: u32) -> Vec<Statement> {
     statements
 }
 
-/// Whether a line is meant for this version, and the rest of it.
-fn for_version(line: &str, major: u32) -> (bool, &str) {
+/// Whether a line is meant for this version, and the rest of it: behind `[17-] ` and the like, as
+/// [`tables`] has them.
+#[must_use]
+pub fn for_version(line: &str, major: u32) -> (bool, &str) {
     let Some((versions, text)) = line
         .strip_prefix('[')
         .and_then(|line| line.split_once("] "))

@@ -7,6 +7,7 @@ use redostream_testdata::cluster::ClusterOptions;
 use redostream_testdata::scenario::Scenario;
 use redostream_testdata::server::{MAJORS, Server};
 
+use crate::ddl_told::decoded;
 use crate::programs;
 
 #[test]
@@ -42,24 +43,17 @@ fn statements_stand_in_the_events_they_cause() {
         }
         let recording = scenario.finish().unwrap();
         recording.check(&programs::server(), &[1]).unwrap();
-        let decoded = recording
-            .decode(&programs::server())
-            .with("--format", "json")
-            .try_run()
-            .unwrap();
-        assert_eq!(decoded.status, Some(0), "{}", decoded.errors);
-        let text = String::from_utf8(decoded.printed).unwrap();
-        let told: Vec<(String, String, Option<String>)> = text
-            .lines()
-            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
-            .filter(|line| {
-                line["kind"] == "ddl" && line["schema"] == "s" && line["object"] != "schema"
-            })
-            .map(|line| {
-                let of = |key: &str| line[key].as_str().map(str::to_owned);
-                (of("command").unwrap(), of("name").unwrap(), of("sql"))
-            })
-            .collect();
+        let told: Vec<(String, String, Option<String>)> =
+            decoded(recording.decode(&programs::server()))
+                .into_iter()
+                .filter(|line| {
+                    line["kind"] == "ddl" && line["schema"] == "s" && line["object"] != "schema"
+                })
+                .map(|line| {
+                    let of = |key: &str| line[key].as_str().map(str::to_owned);
+                    (of("command").unwrap(), of("name").unwrap(), of("sql"))
+                })
+                .collect();
         // Of a string of several statements each event has its own.
         let expected = [
             (

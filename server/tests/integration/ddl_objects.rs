@@ -6,6 +6,7 @@ use redostream_testdata::scenario::Scenario;
 use redostream_testdata::server::{MAJORS, Server};
 use serde_json::Value;
 
+use crate::ddl_told::{by_step, mark};
 use crate::programs;
 
 /// Statements, each with the events it causes.
@@ -368,24 +369,11 @@ fn every_change_is_told() {
         let scenario = Scenario::start(server, &ClusterOptions::default()).unwrap();
         for (number, (statement, _)) in STEPS.iter().enumerate() {
             scenario.sql(statement).unwrap();
-            let mark = format!("select pg_logical_emit_message(false, 'step', '{number}')");
-            scenario.sql(&mark).unwrap();
+            scenario.sql(&mark(number)).unwrap();
         }
         let recording = scenario.finish().unwrap();
         recording.check(&programs::server(), &[1]).unwrap();
-        let decode = recording.decode(&programs::server());
-        let decoded = decode.with("--format", "json").try_run().unwrap();
-        assert_eq!(decoded.status, Some(0), "{}", decoded.errors);
-        let text = String::from_utf8(decoded.printed).unwrap();
-        let mut found = vec![Vec::new()];
-        for line in text.lines() {
-            let event: Value = serde_json::from_str(line).unwrap();
-            match event["kind"].as_str().unwrap() {
-                "ddl" => found.last_mut().unwrap().push(told(&event)),
-                "message" if event["prefix"] == "step" => found.push(Vec::new()),
-                _ => {}
-            }
-        }
+        let found = by_step(&recording, told);
         let mut wrong = String::new();
         for ((statement, expected), found) in STEPS.iter().zip(&found) {
             if found != expected {
