@@ -179,13 +179,11 @@ fn alter(event: &DdlEvent, before: &TableShape, after: &TableShape) -> Result<Ve
             ident(&after.name)
         ));
     }
+    let moved = before.partition_of != after.partition_of;
     // A partition's columns are its parent's, and follow them.
-    let columns_follow = before.partition_of.is_some() && after.partition_of.is_some();
+    let columns_follow = before.partition_of.is_some() && !moved;
     let is_child = columns_follow || !before.inherits.is_empty() && !after.inherits.is_empty();
-    if before.partition_of.is_some()
-        && after.partition_of.is_none()
-        && let Some((parent, _)) = &before.partition_of
-    {
+    if moved && let Some((parent, _)) = &before.partition_of {
         out.push(format!(
             "ALTER TABLE {} DETACH PARTITION {name}",
             table_name(parent)
@@ -235,7 +233,7 @@ fn alter(event: &DdlEvent, before: &TableShape, after: &TableShape) -> Result<Ve
     {
         out.push(format!("ALTER TABLE {name} INHERIT {}", table_name(parent)));
     }
-    if let (None, Some((parent, bound))) = (&before.partition_of, &after.partition_of) {
+    if moved && let Some((parent, bound)) = &after.partition_of {
         out.push(attach(&name, &table_name(parent), bound)?);
     }
     Ok(out)

@@ -22,7 +22,7 @@ use super::pages::Place;
 
 const MAGIC: &[u8; 8] = b"RDSTREAM";
 /// Raised whenever anything stored changes its form.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 /// The largest head that is believed.
 const HEAD_BYTES_MAX: u32 = 64 << 20;
 /// Bytes of the body in one frame.

@@ -15,6 +15,7 @@ mod check;
 mod ddl_capture;
 mod ddl_forms;
 mod ddl_objects;
+mod ddl_sessions;
 mod ddl_told;
 mod describe;
 mod encodings;

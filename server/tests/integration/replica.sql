@@ -102,3 +102,14 @@ begin; create table m.ping (id int primary key, b int); create table m.pong (id 
 begin; alter table m.ping drop constraint back; alter table m.ping rename to pling; alter table m.pling add constraint back foreign key (b) references m.pong; insert into m.pling values (1); commit;
 begin; create table m.gone_a (id int primary key, b int); create table m.gone_b (id int primary key, a int references m.gone_a); alter table m.gone_a add foreign key (b) references m.gone_b; commit;
 drop table m.gone_a, m.gone_b;
+-- What a table names gets another name in the same transaction.
+create schema n; create type n.kind as enum ('x', 'y'); create table n.plain (a int primary key, k n.kind default 'x'); create sequence n.seq; create domain n.dom as int;
+create table n.parent (a int primary key, b text) partition by range (a); create table n.part partition of n.parent for values from (0) to (10);
+create table n.base (i int); create table n.kid (more int) inherits (n.base); create table n.ref (a int references n.plain);
+begin; alter schema n rename to o; alter table o.plain add column b int default 1; alter sequence o.seq increment 3; alter domain o.dom set not null; alter type o.kind add value 'z'; insert into o.plain (a, b) values (1, 2); commit;
+begin; alter table o.parent rename to parents; alter table o.part add constraint small check (a < 10); insert into o.parents values (1, 'x'); commit;
+begin; alter table o.base rename to bases; alter table o.kid add column own int; insert into o.kid values (1, 2, 3); commit;
+begin; alter type o.kind rename to sort; alter table o.plain add column c int; insert into o.plain values (2, 'y', 3, 4); commit;
+begin; alter table o.plain rename to plains; alter table o.ref add column b int; insert into o.ref values (1, 2); commit;
+begin; create table o.made (a int, k o.sort); insert into o.made values (1, 'x'); alter schema o rename to n; alter table n.made add b int; insert into n.made values (2, 'y', 3); alter type n.sort rename to kind; alter table n.made add c int; insert into n.made values (3, 'x', 4, 5); commit;
+begin; alter table n.parents detach partition n.part; alter table n.parents attach partition n.part for values from (0) to (20); insert into n.parents values (5, 'y'); commit;

@@ -34,6 +34,7 @@ mod order;
 mod other;
 mod partition;
 mod privileges;
+mod renamed;
 mod sequence;
 mod state;
 mod statement;
@@ -370,11 +371,14 @@ impl Comparison<'_> {
         }
         let mut changes = Vec::new();
         for key in keys {
-            let before = match self.told.get(&key).and_then(|told| told.last()) {
+            let mut before = match self.told.get(&key).and_then(|told| told.last()) {
                 Some((_, told)) => told.clone(),
                 None => read(&self.committed, &key)?,
             };
             let after = read(&self.own, &key)?;
+            if let (Some(before), Some(after)) = (&mut before, &after) {
+                renamed::follow(before, after, self.own.store.format.major);
+            }
             if before != after {
                 let hidden = false;
                 changes.push(Change {

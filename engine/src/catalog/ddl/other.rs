@@ -215,7 +215,8 @@ fn of_row(
         state.set("arguments", Property::List(arguments));
     }
     if let Some(column) = known.namespace {
-        state.schema = Some(schema_name(view, row.oid(column)?)?);
+        state.namespace = row.oid(column)?;
+        state.schema = Some(schema_name(view, state.namespace)?);
     }
     for (part, key) in members(known.catalog) {
         for member in of_whole(view, *part, key, state.oid)? {

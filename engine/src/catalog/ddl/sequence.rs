@@ -24,6 +24,7 @@ pub(crate) fn sequence(
         oid: relation,
         object: "sequence".to_owned(),
         schema: Some(schema_name(view, class.oid("relnamespace")?)?),
+        namespace: class.oid("relnamespace")?,
         name: class.name("relname")?,
         references: vec![class.oid("relnamespace")?],
         privileges: Privileges::of(class, Some("relacl"), "sequence")?,

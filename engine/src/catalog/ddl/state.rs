@@ -32,6 +32,8 @@ pub(crate) struct TableState {
     pub(crate) constraints: Vec<Oid>,
     /// OID of each index, and whether a constraint stands for it.
     pub(crate) indexes: Vec<(Oid, bool)>,
+    /// The tables that it inherits from or is a partition of.
+    pub(crate) parents: Vec<Oid>,
     /// Tables that foreign keys, partitions and children name.
     pub(crate) references: Vec<Oid>,
     pub(crate) privileges: Privileges,
@@ -46,6 +48,8 @@ pub(crate) struct OtherState {
     /// Object type as events name it: `sequence`, `type`, `function`, ...
     pub(crate) object: String,
     pub(crate) schema: Option<Name>,
+    /// The schema that it is in itself.
+    pub(crate) namespace: Oid,
     pub(crate) name: Name,
     pub(crate) properties: Vec<(String, Property)>,
     /// The table it is a part of: a sequence's owner, a trigger's table.

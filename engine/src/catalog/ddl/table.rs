@@ -122,6 +122,7 @@ fn fill(
             continue;
         };
         state.references.push(parent);
+        state.parents.push(parent);
         if is_partition {
             let bound = class.value("relpartbound")?;
             let bound = bound.map_or(Expression::Unknown, |bound| {
