@@ -34,6 +34,8 @@ pub struct Size {
     pub shared_tables: usize,
     /// Types that name other objects (`regclass`, `aclitem`) are drawn too.
     pub object_names: bool,
+    /// How many statements change rows, for some 40 that change structures.
+    pub rows: usize,
 }
 
 impl Default for Size {
@@ -43,6 +45,7 @@ impl Default for Size {
             transactions: 22,
             shared_tables: 5,
             object_names: true,
+            rows: 60,
         }
     }
 }
@@ -70,6 +73,7 @@ pub fn generate_named(seed: u64, major: u32, size: Size, prefix: &str) -> Script
     let mut random = Random::new(seed);
     let mut world = World::new(major, prefix);
     world.object_names = size.object_names;
+    world.rows = size.rows;
     let setup = session::setup(&mut random, &mut world, size.shared_tables);
     let sessions = (0..size.sessions)
         .map(|number| {

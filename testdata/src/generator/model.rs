@@ -72,6 +72,8 @@ pub struct World {
     pub sequences: Vec<String>,
     /// Types whose text depends on other rows of the catalog are drawn too.
     pub object_names: bool,
+    /// How many statements change rows, for some 40 that change structures.
+    pub rows: usize,
     /// How many of the types and schemas other sessions use too. Renaming or changing those takes
     /// no lock on the tables that use them, and a server that decodes two such transactions one
     /// after the other may print the first with what its caches hold of the second: its answer is
@@ -93,6 +95,7 @@ impl World {
             views: Vec::new(),
             sequences: Vec::new(),
             object_names: true,
+            rows: 60,
             shared: (0, 1),
             prefix: prefix.to_owned(),
             names: 0,

@@ -188,7 +188,7 @@ fn body(random: &mut Random, world: &mut World, sql: &mut String, depth: usize) 
 
 /// One statement that can run inside a transaction.
 fn statement(random: &mut Random, world: &mut World) -> String {
-    match random.weighted(&[60, 7, 2, 16, 2, 3, 12]) {
+    match random.weighted(&[world.rows, 7, 2, 16, 2, 3, 12]) {
         1 => tables::create(random, world),
         2 => tables::drop(random, world),
         3 => alter::alter(random, world),

@@ -3,8 +3,10 @@
 
 mod expressions;
 mod follower;
+mod lines;
 mod random;
 mod said;
+mod standby;
 mod steps;
 mod structures;
 mod wal;
