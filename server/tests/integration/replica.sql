@@ -113,3 +113,10 @@ begin; alter type o.kind rename to sort; alter table o.plain add column c int; i
 begin; alter table o.plain rename to plains; alter table o.ref add column b int; insert into o.ref values (1, 2); commit;
 begin; create table o.made (a int, k o.sort); insert into o.made values (1, 'x'); alter schema o rename to n; alter table n.made add b int; insert into n.made values (2, 'y', 3); alter type n.sort rename to kind; alter table n.made add c int; insert into n.made values (3, 'x', 4, 5); commit;
 begin; alter table n.parents detach partition n.part; alter table n.parents attach partition n.part for values from (0) to (20); insert into n.parents values (5, 'y'); commit;
+-- Cascades through what the same transaction made and has told of already.
+create schema c;
+begin; create type c.mood as enum ('a', 'b'); create table c.felt (a int, m c.mood default 'a'); insert into c.felt values (1); drop type c.mood cascade; insert into c.felt values (2); commit;
+begin; create sequence c.counter; create table c.counted (a int default nextval('c.counter'), b int); insert into c.counted (b) values (1); drop sequence c.counter cascade; insert into c.counted values (2, 2); commit;
+begin; create table c.keyed (a int constraint first_key unique, b int constraint other_key unique); create table c.naming (a int references c.keyed (b)); insert into c.keyed values (1, 1); insert into c.naming values (1); alter table c.keyed drop constraint other_key cascade; insert into c.naming values (7); commit;
+begin; create domain c.small as int check (value < 10); create table c.used (s c.small, t int); insert into c.used values (1, 2); drop domain c.small cascade; insert into c.used values (3); commit;
+begin; create table c.of_rows (a int); create table c.with_rows (r c.of_rows, b int); insert into c.with_rows (b) values (1); drop table c.of_rows cascade; insert into c.with_rows values (2); commit;

@@ -20,6 +20,7 @@
 //!                             order ─► events
 //! ```
 
+mod beside;
 mod comment;
 mod constraint;
 mod data_type;
@@ -78,10 +79,25 @@ struct Progress {
     written: Lsn,
     /// The last command boundary.
     boundary: Lsn,
-    /// What was told of objects, and by which (sub)transaction, latest last.
-    told: BTreeMap<Touched, Vec<(Xid, Option<State>)>>,
+    /// What was told of objects, latest last.
+    told: ToldOf,
     /// The statement in work, if the capture trigger gave it.
     statement: Option<Sent>,
+}
+
+/// What a transaction has told of objects, by each of its (sub)transactions.
+type ToldOf = BTreeMap<Touched, Vec<Latest>>;
+
+/// An object as it was last told.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Latest {
+    /// The (sub)transaction that told it.
+    xid: Xid,
+    state: Option<State>,
+    /// As it was committed then.
+    committed: Option<State>,
+    /// What it needed then: later no view has it, since it was never committed so.
+    needs: Vec<Oid>,
 }
 
 /// A string of statements of which one is in work.
@@ -168,7 +184,7 @@ impl Tracker {
             progress.touched.clear();
         }
         for told in progress.told.values_mut() {
-            told.retain(|(xid, _)| !subs.contains(xid));
+            told.retain(|latest| !subs.contains(&latest.xid));
         }
         progress.told.retain(|_, told| !told.is_empty());
         progress.statement = progress
@@ -258,8 +274,13 @@ impl Catalog {
                 events::of_change(before, after, change.key.catalog, &mut events);
             }
             let latest = told.entry(change.key).or_default();
-            latest.retain(|(other, _)| *other != xid);
-            latest.push((xid, change.after));
+            latest.retain(|other| other.xid != xid);
+            latest.push(Latest {
+                xid,
+                state: change.after,
+                committed: change.committed,
+                needs: change.needs.after,
+            });
         }
         if let Some(sent) = sent {
             let cause = statement::cause(&sent.text, sent.number, &events);
@@ -358,7 +379,7 @@ fn read(view: &View<'_>, key: &Touched) -> Result<Option<State>, CatalogError> {
 struct Comparison<'a> {
     committed: View<'a>,
     own: View<'a>,
-    told: &'a BTreeMap<Touched, Vec<(Xid, Option<State>)>>,
+    told: &'a ToldOf,
 }
 
 impl Comparison<'_> {
@@ -371,32 +392,35 @@ impl Comparison<'_> {
         }
         let mut changes = Vec::new();
         for key in keys {
-            let mut before = match self.told.get(&key).and_then(|told| told.last()) {
-                Some((_, told)) => told.clone(),
-                None => read(&self.committed, &key)?,
+            let latest = self.told.get(&key).and_then(|told| told.last());
+            let committed = read(&self.committed, &key)?;
+            let mut before = match latest {
+                Some(latest) => latest.state.as_ref().map(|told| {
+                    beside::merged(told, latest.committed.as_ref(), committed.as_ref())
+                }),
+                None => committed.clone(),
             };
             let after = read(&self.own, &key)?;
             if let (Some(before), Some(after)) = (&mut before, &after) {
                 renamed::follow(before, after, self.own.store.format.major);
             }
             if before != after {
+                let needs = Needs {
+                    before: match latest {
+                        Some(latest) => latest.needs.clone(),
+                        None => needed(&self.committed, key, before.as_ref())?,
+                    },
+                    after: needed(&self.own, key, after.as_ref())?,
+                };
                 let hidden = false;
                 changes.push(Change {
                     key,
                     before,
                     after,
+                    committed,
                     hidden,
-                    needs: Needs::default(),
+                    needs,
                 });
-            }
-        }
-        if changes.len() > 1 {
-            for change in &mut changes {
-                // Of what this transaction made and told of already nothing is known here.
-                change.needs = Needs {
-                    before: needed(&self.committed, change.key, change.before.as_ref())?,
-                    after: needed(&self.own, change.key, change.after.as_ref())?,
-                };
             }
         }
         let hidden: Vec<bool> = changes

@@ -18,6 +18,8 @@ pub(crate) struct Change {
     pub(crate) key: Touched,
     pub(crate) before: Option<State>,
     pub(crate) after: Option<State>,
+    /// As committed to everybody.
+    pub(crate) committed: Option<State>,
     /// It is a part of another change, and not told by itself.
     pub(crate) hidden: bool,
     /// What it needs beside what its states name.
@@ -143,8 +145,9 @@ fn split(change: &mut Change, others: &[&Change]) -> Option<Change> {
         key: change.key,
         before,
         after,
+        committed: change.committed.clone(),
         hidden: change.hidden,
-        needs: Needs::default(),
+        needs: change.needs.clone(),
     })
 }
 
@@ -282,6 +285,7 @@ mod tests {
             key: Touched::new(Oid(1259), Oid(oid)),
             before: before.map(state),
             after: after.map(state),
+            committed: None,
             hidden: false,
             needs: Needs::default(),
         }
@@ -422,6 +426,7 @@ mod tests {
                 key: Touched::new(Oid(1259), Oid(oid)),
                 before: (!made).then(|| state.clone()),
                 after: made.then_some(state),
+                committed: None,
                 hidden: false,
                 needs: Needs::default(),
             });

@@ -6,7 +6,7 @@ use super::super::view::Row;
 /// What others may do with an object, as far as it takes to tell a grant from a revocation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Privileges {
-    /// Checksum of the list.
+    /// Checksum of the list, and of those of columns in whatever order.
     pub(crate) list: u32,
     /// Privileges given, over all roles.
     pub(crate) count: u32,
@@ -16,10 +16,10 @@ impl Privileges {
     /// Adds those of a column.
     pub(crate) fn add(&mut self, number: i16, column: Privileges) {
         if column != Privileges::default() {
-            let mut list = crc32fast::Hasher::new_with_initial(self.list);
+            let mut list = crc32fast::Hasher::new();
             list.update(&number.to_le_bytes());
             list.update(&column.list.to_le_bytes());
-            self.list = list.finalize();
+            self.list ^= list.finalize();
             self.count += column.count;
         }
     }
