@@ -111,20 +111,24 @@ impl<G: Gather> Differences for Words<G> {
 struct Portable;
 
 impl Gather for Portable {
+    #[inline]
     fn gather(self, word: u64, mask: u64) -> u64 {
-        let (mut out, mut at) = (0, 0);
-        for shift in (0..u64::BITS).step_by(8) {
-            out |= (word >> shift & mask >> shift & 0xff) << at;
-            at = (at + (mask >> shift & 8) as u32).min(u64::BITS - 8);
+        let (mut out, mut at, mut rest) = (0, 0, mask & LOW_BITS);
+        while rest != 0 {
+            out |= (word >> rest.trailing_zeros() & 0xff) << at;
+            at += 8;
+            rest &= rest - 1;
         }
         out
     }
 
-    fn scatter(self, word: u64, mask: u64) -> u64 {
-        let (mut out, mut at) = (0, 0);
-        for shift in (0..u64::BITS).step_by(8) {
-            out |= (word >> at & mask >> shift & 0xff) << shift;
-            at = (at + (mask >> shift & 8) as u32).min(u64::BITS - 8);
+    #[inline]
+    fn scatter(self, mut word: u64, mask: u64) -> u64 {
+        let (mut out, mut rest) = (0, mask & LOW_BITS);
+        while rest != 0 {
+            out |= (word & 0xff) << rest.trailing_zeros();
+            word >>= 8;
+            rest &= rest - 1;
         }
         out
     }
@@ -265,7 +269,9 @@ mod hardware {
     impl Bmi2 {
         pub(super) fn detect() -> Option<Self> {
             let there = is_x86_feature_detected!("bmi2") && is_x86_feature_detected!("popcnt");
-            there.then_some(Self(()))
+            // AMD's processors before those with VAES have them in microcode: slower than a loop.
+            let slow = is_x86_feature_detected!("sse4a") && !is_x86_feature_detected!("vaes");
+            (there && !slow).then_some(Self(()))
         }
     }
 
