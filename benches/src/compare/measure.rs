@@ -69,6 +69,9 @@ pub struct Measured {
     pub received_ratio: Option<f64>,
     /// Processor seconds of our whole server per million rows delivered.
     pub server_cpu_per_million: Option<f64>,
+    /// The same where blocks are not compressed, as a walsender's are not: what loopback gets unless
+    /// asked otherwise.
+    pub server_raw_cpu_per_million: Option<f64>,
     /// Processor seconds of the walsender per million rows.
     pub walsender_cpu_per_million: Option<f64>,
 }
@@ -246,14 +249,20 @@ fn deliver(plan: &Plan, log: &Log, measured: &mut Measured) -> Result<()> {
     measured.wire_bytes = stat(&first, "wire_bytes")? as u64;
     measured.raw_bytes = stat(&first, "raw_bytes")? as u64;
     let rows = stat(&first, "rows")?;
-    let before = process_seconds(serving.process())?;
     let mut pairs = Vec::new();
+    let (mut cpu, mut raw_cpu) = (0.0, 0.0);
     for _ in 0..plan.pairs {
         let theirs = waldump(log)?.wall;
+        let before = process_seconds(serving.process())?;
         pairs.push((theirs, stat(&ours()?, "seconds")?));
+        let between = process_seconds(serving.process())?;
+        serving.subscribe(plan, log, 4, false)?;
+        cpu += between - before;
+        raw_cpu += process_seconds(serving.process())? - between;
     }
-    let cpu = (process_seconds(serving.process())? - before) / plan.pairs as f64;
-    measured.server_cpu_per_million = Some(cpu / rows * 1e6);
+    let per_million = |seconds: f64| seconds / plan.pairs as f64 / rows * 1e6;
+    measured.server_cpu_per_million = Some(per_million(cpu));
+    measured.server_raw_cpu_per_million = Some(per_million(raw_cpu));
     measured.server_memory_mib = resident_peak(serving.process());
     measured.delivered_seconds = Spread::of(pairs.iter().map(|pair| pair.1));
     measured.delivered_ratio = Spread::of(pairs.iter().map(|pair| pair.0 / pair.1));
