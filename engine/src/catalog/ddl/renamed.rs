@@ -124,8 +124,8 @@ fn parents(before: &mut TableState, after: &TableState) {
     }
 }
 
-/// The names of types that somebody made. Of one with a modifier it is not known whether that is
-/// the change.
+/// The names of types that somebody made, and of the columns' own sequences, which go with a table
+/// that is moved. Of a type with a modifier it is not known whether that is the change.
 fn columns(before: &mut TableState, after: &TableState) {
     let old = before.numbers.iter().zip(&before.types);
     for ((number, data_type), column) in old.zip(&mut before.shape.columns) {
@@ -143,6 +143,7 @@ fn columns(before: &mut TableState, after: &TableState) {
             column.data_type.clone_from(&other.data_type);
         }
         if let (Some(was), Some(is)) = (&mut column.sequence, &other.sequence)
+            && before.namespace == after.namespace
             && was.table == is.table
         {
             was.clone_from(is);

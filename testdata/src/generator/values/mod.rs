@@ -29,6 +29,9 @@ pub fn expression(random: &mut Random, world: &World, kind: &Kind) -> String {
     )
 }
 
+/// Bytes of an element of an array or a composite.
+const ELEMENT_BYTES_MAX: usize = 64 * 1024;
+
 /// An expression that is never null.
 pub fn present(random: &mut Random, world: &World, kind: &Kind) -> String {
     format!(
@@ -54,7 +57,7 @@ pub fn text(random: &mut Random, world: &World, kind: &Kind) -> String {
                         if random.chance(15) {
                             String::new()
                         } else {
-                            double_quoted(&text(random, world, field))
+                            double_quoted(&text(random, world, field)).unwrap_or_default()
                         }
                     })
                     .collect();
@@ -69,7 +72,8 @@ fn array(random: &mut Random, world: &World, inner: &Kind) -> String {
         if random.chance(15) {
             "NULL".to_owned()
         } else {
-            double_quoted(&text(random, world, inner))
+            let element = double_quoted(&text(random, world, inner));
+            element.unwrap_or_else(|| "NULL".to_owned())
         }
     };
     // Boxes are separated by semicolons.
@@ -100,9 +104,11 @@ fn array(random: &mut Random, world: &World, inner: &Kind) -> String {
     }
 }
 
-/// An element of an array or a composite, quoted so that any text is safe in it.
-fn double_quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+/// An element of an array or a composite, quoted so that any text is safe in it; none where it would
+/// be too long: each level of types within types may double the text.
+fn double_quoted(text: &str) -> Option<String> {
+    let quoted = || format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
+    (text.len() <= ELEMENT_BYTES_MAX).then(quoted)
 }
 
 fn base_text(random: &mut Random, major: u32, values: &str) -> String {
