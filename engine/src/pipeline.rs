@@ -324,6 +324,8 @@ struct AssemblyStep<'a> {
 
 struct Framed {
     plan: Plan,
+    /// Up to where there were bytes for it: less than planned where they have left the buffer.
+    tried: Lsn,
     /// The worker that framed it.
     worker: usize,
     generation: u64,

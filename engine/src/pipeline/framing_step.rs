@@ -23,9 +23,13 @@ impl Worker<'_, '_> {
         plan: Plan,
         tracked: &Arc<TrackedFiles>,
     ) -> Result<(), EngineError> {
-        let chunk = self.framed(plan, tracked);
+        let (chunk, tried) = match self.framed(plan, tracked) {
+            Ok((chunk, tried)) => (Ok(chunk), tried),
+            Err(error) => (Err(error), Lsn::INVALID),
+        };
         let framed = Framed {
             plan,
+            tried,
             worker: self.number,
             generation: tracked.generation(),
             chunk,
@@ -40,11 +44,12 @@ impl Worker<'_, '_> {
         self.drain_gate()
     }
 
+    /// The chunk, and up to where there were bytes for it.
     pub(super) fn framed(
         &mut self,
         plan: Plan,
         tracked: &Arc<TrackedFiles>,
-    ) -> Result<FramedChunk, EngineError> {
+    ) -> Result<(FramedChunk, Lsn), EngineError> {
         let since = Instant::now();
         let mut buffers = self.shared.chunks.pop().unwrap_or_default();
         let base = Lsn(plan.span.start.0 / WAL_PAGE_BYTES as u64 * WAL_PAGE_BYTES as u64);
@@ -76,9 +81,10 @@ impl Worker<'_, '_> {
             self.read(from, to, bytes, start)?;
             framer.set_timelines(source.page_timelines(base, to));
         }
+        let tried = framer.available_end();
         let chunk = framer.finish();
         self.shared.busy(1, since);
-        Ok(chunk)
+        Ok((chunk, tried))
     }
 
     /// Reads WAL to `bytes[start..]`, over what stood there, as long as that is.

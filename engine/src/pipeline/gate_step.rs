@@ -69,6 +69,7 @@ impl Worker<'_, '_> {
     pub(super) fn pass(&mut self, step: &mut GateStep, framed: Framed) -> Result<(), EngineError> {
         let Framed {
             plan,
+            tried,
             worker,
             generation,
             chunk,
@@ -117,7 +118,15 @@ impl Worker<'_, '_> {
             (Ok(Passed::Again(lsn)), _) => self.restart(step, Next::Record(lsn), Lsn::INVALID),
             (_, Stop::End) => {}
             (_, Stop::Switch) => self.restart(step, Next::Record(chunk.next), Lsn::INVALID),
-            (_, Stop::Short) => self.restart(step, Next::Record(chunk.next), plan.available),
+            (_, Stop::Short) => {
+                self.restart(step, Next::Record(chunk.next), tried);
+                if tried < plan.available {
+                    // It has left the buffer, and the files do not give it yet. Nobody else gets to
+                    // the gate while this waits.
+                    self.answer_from(step);
+                    self.shared.source.wait(tried, IDLE);
+                }
+            }
             (_, Stop::Bad(error)) => self.bad_record(step, plan, chunk.next, error)?,
         }
         self.shared.recycle(chunk);
