@@ -8,6 +8,8 @@
 //! `cargo test --release -p redostream-engine --test main a_thousand_switches -- --ignored
 //! --nocapture` makes a thousand of each way; `REDOSTREAM_SEED` repeats a run.
 
+mod late;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,0 +1,84 @@
+//! A source that now and then has not yet what it has said it has: as where bytes have left the
+//! buffer before they were read, and their file is not there yet. Nothing more is logged meanwhile.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use redostream_engine::pipeline::Counters;
+use redostream_engine::source::{Available, FileSource, Origin, Source, SourceError};
+use redostream_protocol::{Lsn, TimelineId};
+use redostream_testdata::server::Server;
+
+use super::{Log, Released};
+
+/// Of so many reads one finds nothing.
+const REFUSED: u32 = 5;
+
+struct Late {
+    files: Arc<FileSource>,
+    end: Lsn,
+    reads: AtomicU32,
+    /// Who waits for more than there is ends with an error.
+    until: Instant,
+}
+
+impl Source for Late {
+    fn available(&self, from: Lsn) -> Result<Available, SourceError> {
+        if Instant::now() > self.until {
+            return Err(SourceError::Missing {
+                lsn: from,
+                segment: String::new(),
+                searched: "a log of which all is there".to_owned(),
+            });
+        }
+        Ok(Available {
+            end: self.end,
+            closed: false,
+            trusted: true,
+        })
+    }
+
+    fn read(&self, from: Lsn, out: &mut [u8]) -> Result<(usize, Origin), SourceError> {
+        match self.reads.fetch_add(1, Ordering::Relaxed) % REFUSED {
+            0 => Err(SourceError::NotYet(from)),
+            _ => self.files.read(from, out),
+        }
+    }
+
+    fn wait(&self, _: Lsn, timeout: Duration) {
+        std::thread::sleep(timeout.min(Duration::from_millis(1)));
+    }
+
+    fn timeline_at(&self, lsn: Lsn) -> TimelineId {
+        self.files.timeline_at(lsn)
+    }
+
+    fn segment_bytes(&self) -> u64 {
+        self.files.segment_bytes()
+    }
+
+    fn locate(&self, lsn: Lsn) -> String {
+        self.files.locate(lsn)
+    }
+}
+
+#[test]
+fn what_is_not_there_yet_is_asked_for_again() {
+    let Some(server) = Server::for_test(15) else {
+        return;
+    };
+    let log = Log::of(server, 1);
+    let (mut expected, mut released) = (Released::default(), Released::default());
+    let files = log.files(true, None);
+    log.decode(&*files, &Counters::default(), &mut expected);
+    let late = Late {
+        files,
+        end: log.beyond,
+        reads: AtomicU32::new(0),
+        until: Instant::now() + Duration::from_secs(60),
+    };
+    log.decode(&late, &Counters::default(), &mut released);
+    assert!(released.told() == expected.told());
+    assert!(late.reads.into_inner() > 4 * REFUSED);
+}
