@@ -83,6 +83,15 @@ impl Worker<'_, '_> {
                 return Ok(());
             }
         };
+        if chunk.stop == Stop::Short && !plan.span.exact && chunk.first.is_none() {
+            // Bytes of it were not there, and no record is known to start in it: whether one goes on
+            // behind them it cannot tell.
+            let expected = step.gate.expected();
+            self.restart(step, Next::Record(expected), Lsn::INVALID);
+            self.await_read(step, plan, tried);
+            self.shared.recycle(chunk);
+            return Ok(());
+        }
         if let Err(seam) = step.gate.join_mut().check(&chunk) {
             self.bad_seam(step, plan, seam);
             return Ok(());
@@ -120,17 +129,22 @@ impl Worker<'_, '_> {
             (_, Stop::Switch) => self.restart(step, Next::Record(chunk.next), Lsn::INVALID),
             (_, Stop::Short) => {
                 self.restart(step, Next::Record(chunk.next), tried);
-                if tried < plan.available {
-                    // It has left the buffer, and the files do not give it yet. Nobody else gets to
-                    // the gate while this waits.
-                    self.answer_from(step);
-                    self.shared.source.wait(tried, IDLE);
-                }
+                self.await_read(step, plan, tried);
             }
             (_, Stop::Bad(error)) => self.bad_record(step, plan, chunk.next, error)?,
         }
         self.shared.recycle(chunk);
         Ok(())
+    }
+
+    /// Waits for what a chunk was planned with and could not read: it has left the buffer, and the files
+    /// do not give it yet.
+    fn await_read(&self, step: &mut GateStep, plan: Plan, tried: Lsn) {
+        if tried < plan.available {
+            // Nobody else gets to the gate while this waits.
+            self.answer_from(step);
+            self.shared.source.wait(tried, IDLE);
+        }
     }
 
     pub(super) fn passed_gate(&self, has_parts: bool) {

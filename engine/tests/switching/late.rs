@@ -2,7 +2,7 @@
 //! buffer before they were read, and their file is not there yet. Nothing more is logged meanwhile.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use redostream_engine::pipeline::Counters;
@@ -10,15 +10,20 @@ use redostream_engine::source::{Available, FileSource, Origin, Source, SourceErr
 use redostream_protocol::{Lsn, TimelineId};
 use redostream_testdata::server::Server;
 
-use super::{Log, Released};
+use super::{CHUNK_BYTES, Log, Released};
 
 /// Of so many reads one finds nothing.
 const REFUSED: u32 = 5;
+/// And the first ones of the last chunk: there it would be seen only when more is logged.
+const LAST_REFUSED: u32 = 3;
 
 struct Late {
     files: Arc<FileSource>,
     end: Lsn,
     reads: AtomicU32,
+    last_reads: AtomicU32,
+    /// Whether who asks next what there is hears that there is nothing.
+    gone: AtomicBool,
     /// Who waits for more than there is ends with an error.
     until: Instant,
 }
@@ -32,18 +37,25 @@ impl Source for Late {
                 searched: "a log of which all is there".to_owned(),
             });
         }
+        let gone = self.gone.swap(false, Ordering::Relaxed);
         Ok(Available {
-            end: self.end,
+            end: if gone { from } else { self.end },
             closed: false,
             trusted: true,
         })
     }
 
     fn read(&self, from: Lsn, out: &mut [u8]) -> Result<(usize, Origin), SourceError> {
-        match self.reads.fetch_add(1, Ordering::Relaxed) % REFUSED {
-            0 => Err(SourceError::NotYet(from)),
-            _ => self.files.read(from, out),
+        let refused = self
+            .reads
+            .fetch_add(1, Ordering::Relaxed)
+            .is_multiple_of(REFUSED);
+        let is_last = from.add(CHUNK_BYTES as u64) >= self.end;
+        if refused || is_last && self.last_reads.fetch_add(1, Ordering::Relaxed) < LAST_REFUSED {
+            self.gone.store(true, Ordering::Relaxed);
+            return Err(SourceError::NotYet(from));
         }
+        self.files.read(from, out)
     }
 
     fn wait(&self, _: Lsn, timeout: Duration) {
@@ -74,11 +86,14 @@ fn what_is_not_there_yet_is_asked_for_again() {
     log.decode(&*files, &Counters::default(), &mut expected);
     let late = Late {
         files,
-        end: log.beyond,
+        end: log.end,
         reads: AtomicU32::new(0),
+        last_reads: AtomicU32::new(0),
+        gone: AtomicBool::new(false),
         until: Instant::now() + Duration::from_secs(60),
     };
     log.decode(&late, &Counters::default(), &mut released);
     assert!(released.told() == expected.told());
     assert!(late.reads.into_inner() > 4 * REFUSED);
+    assert!(late.last_reads.into_inner() > LAST_REFUSED);
 }
