@@ -148,14 +148,21 @@ impl Planner {
         self.next = Next::Record(expected);
         let known = expected.max(self.tried);
         if available.end <= known {
-            // The record may go on in a file that is missing while later ones are there.
-            if known > expected
-                && let Err(error) = source.available(known)
-                && !matches!(error, SourceError::NotYet(_))
-            {
-                return Err(error);
+            let beyond = match known > expected {
+                true => source.available(known),
+                false => Ok(available),
+            };
+            match beyond {
+                // Seen from `expected` files end before what the buffer has by now.
+                Ok(beyond) if beyond.end > known => {
+                    let target = Lsn(expected.0 / PAGE * PAGE + self.chunk_bytes);
+                    let target = target.min(self.end).min(beyond.end);
+                    return Ok(Planned::Chunk(self.take(expected, target, beyond.end)));
+                }
+                // The record may go on in a file that is missing while later ones are there.
+                Err(error) if !matches!(error, SourceError::NotYet(_)) => return Err(error),
+                _ => return Ok(Planned::Wait(known)),
             }
-            return Ok(Planned::Wait(known));
         }
         Ok(Planned::Chunk(self.take(expected, target, available.end)))
     }
