@@ -189,3 +189,65 @@ impl Planner {
         plan
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use redostream_protocol::TimelineId;
+
+    use super::super::{Available, Origin};
+    use super::*;
+
+    /// Files that end at a place, and a buffer that begins there.
+    struct Seen {
+        files_end: Lsn,
+        head: Lsn,
+    }
+
+    impl Source for Seen {
+        fn available(&self, from: Lsn) -> Result<Available, SourceError> {
+            let in_files = from < self.files_end;
+            Ok(Available {
+                end: if in_files { self.files_end } else { self.head },
+                closed: false,
+                trusted: true,
+            })
+        }
+
+        fn read(&self, from: Lsn, _: &mut [u8]) -> Result<(usize, Origin), SourceError> {
+            Err(SourceError::NotYet(from))
+        }
+
+        fn wait(&self, _: Lsn, _: Duration) {}
+
+        fn timeline_at(&self, _: Lsn) -> TimelineId {
+            TimelineId(1)
+        }
+
+        fn segment_bytes(&self) -> u64 {
+            1 << 20
+        }
+
+        fn locate(&self, lsn: Lsn) -> String {
+            lsn.to_string()
+        }
+    }
+
+    #[test]
+    fn what_was_tried_is_planned_again_once_there_is_more_behind_it() {
+        let (expected, files_end) = (Lsn(0x10_0100), Lsn(0x10_0800));
+        let plan = |head| {
+            let mut planner = Planner::new(expected, Lsn::MAX, 4 * WAL_PAGE_BYTES);
+            planner.restart(Next::Record(expected), 7, files_end);
+            let source = Seen { files_end, head };
+            planner.plan(&source, true, expected).unwrap()
+        };
+        assert_eq!(plan(files_end), Planned::Wait(files_end));
+        let Planned::Chunk(planned) = plan(Lsn(0x10_1000)) else {
+            panic!("there is more");
+        };
+        assert_eq!(planned.span.start, expected);
+        assert_eq!(planned.available, Lsn(0x10_1000));
+    }
+}
