@@ -25,6 +25,8 @@ pub const COPY_BYTES_MAX_PASSING: usize = 1024;
 pub const REASON_BYTES_MAX: usize = 512;
 /// How far a block may go beyond [`BLOCK_BYTES`] rather than split a run.
 pub const BLOCK_SLACK_BYTES: usize = BLOCK_BYTES / 4;
+/// Blocks are put together only if they name so few relations: each is looked for among the others.
+pub const MERGED_RELATIONS_MAX: usize = 128;
 /// A run is passed on by reference only if it is at least one part in so many of its arena, so that
 /// a small run never keeps a large arena alive in the feed.
 pub const REFERENCE_SHARE: usize = 16;

@@ -7,6 +7,8 @@ use redostream_protocol::event::TransactionHeader;
 use redostream_protocol::schema::RelationVersion;
 use redostream_protocol::{DatabaseOid, Lsn, Position};
 
+use crate::limits::MERGED_RELATIONS_MAX;
+
 /// Released events of one timeline. A block may hold many small transactions or a piece of a large
 /// one.
 #[derive(Clone, Debug, Default)]
@@ -43,5 +45,53 @@ impl Block {
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.pieces.iter().map(Bytes::len).sum()
+    }
+
+    /// Adds the block that follows this one, if the two together are one: of one timeline, with at
+    /// most `bytes_max` bytes, and with nothing that stands alone in its block.
+    ///
+    /// # Errors
+    /// The block that follows, as it was.
+    pub fn append(&mut self, next: Block, bytes_max: usize) -> Result<(), Box<Block>> {
+        if self.events > 0 && next.events > 0 {
+            let apart = self.last.timeline != next.first.timeline
+                || self.bytes() + next.bytes() > bytes_max
+                || self.relations.len() + next.relations.len() > MERGED_RELATIONS_MAX
+                || self.stands_alone()
+                || next.stands_alone();
+            if apart {
+                return Err(Box::new(next));
+            }
+        }
+        if self.events == 0 {
+            let wal_end = self.wal_end;
+            *self = next;
+            self.wal_end = self.wal_end.max(wal_end);
+            return Ok(());
+        }
+        if next.events > 0 {
+            self.last = next.last;
+        }
+        self.wal_end = self.wal_end.max(next.wal_end);
+        self.pieces.extend(next.pieces);
+        self.events += next.events;
+        self.rows += next.rows;
+        self.transactions += next.transactions;
+        add_new(&mut self.databases, &next.databases);
+        add_new(&mut self.relations, &next.relations);
+        Ok(())
+    }
+
+    /// Whether it is for itself: one event in pieces, or something undecodable.
+    fn stands_alone(&self) -> bool {
+        self.undecodable || (self.events == 1 && self.pieces.len() > 1)
+    }
+}
+
+fn add_new<T: Copy + PartialEq>(all: &mut Vec<T>, more: &[T]) {
+    for one in more {
+        if !all.contains(one) {
+            all.push(*one);
+        }
     }
 }

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -16,10 +15,9 @@ use redostream_engine::pipeline::{self, Counters, PipelineOptions, Sink, StopTok
 use redostream_protocol::Lsn;
 use redostream_protocol::wire::{Fault, FaultCode};
 
+use super::blocks::{self, Receiver, Sender, Taken};
 use super::{Live, fault_of};
 
-/// Blocks that wait for the subscriber.
-const BLOCKS_MAX: usize = 16;
 /// Numbers catch-up pipelines, so that each has a spill directory of its own.
 static NUMBER: AtomicU64 = AtomicU64::new(0);
 
@@ -72,13 +70,13 @@ impl Drop for Share {
 
 /// A running catch-up pipeline.
 pub(super) struct CatchUp {
-    blocks: Receiver<Block>,
+    blocks: Receiver,
     stop: StopToken,
     thread: Option<JoinHandle<Result<(), EngineError>>>,
 }
 
 struct ChannelSink<'a> {
-    sender: SyncSender<Block>,
+    sender: Sender,
     counters: &'a Counters,
     /// WAL bytes that have been added to everybody's.
     counted: u64,
@@ -126,7 +124,7 @@ impl CatchUp {
             .map_err(|error| internal(&error))?;
         let assembler = assembler.for_one_reader();
         let versions = Versions::keep(live, number, gate.catalog().registry().clone());
-        let (sender, blocks) = mpsc::sync_channel(BLOCKS_MAX);
+        let (sender, blocks) = blocks::queue();
         let stop = StopToken::default();
         let (live, stopped) = (Arc::clone(live), stop.clone());
         tracing::info!(from = %at, %start, "catch-up pipeline started");
@@ -147,10 +145,10 @@ impl CatchUp {
 
     /// The next block; none if there is none within `timeout`.
     pub(super) fn next(&mut self, timeout: Duration) -> Result<Option<Block>, Fault> {
-        match self.blocks.recv_timeout(timeout) {
-            Ok(block) => Ok(Some(block)),
-            Err(mpsc::RecvTimeoutError::Timeout) => Ok(None),
-            Err(mpsc::RecvTimeoutError::Disconnected) => Err(self.end()),
+        match self.blocks.take(timeout) {
+            Taken::Block(block) => Ok(Some(block)),
+            Taken::Nothing => Ok(None),
+            Taken::Closed => Err(self.end()),
         }
     }
 
@@ -166,8 +164,6 @@ impl CatchUp {
 impl Drop for CatchUp {
     fn drop(&mut self) {
         self.stop.stop();
-        // Unblocks the pipeline if it waits for room; it then ends by itself.
-        while self.blocks.try_recv().is_ok() {}
     }
 }
 
@@ -175,7 +171,7 @@ fn run(
     live: &Live,
     gate: Gate,
     assembler: Assembler,
-    sender: SyncSender<Block>,
+    sender: Sender,
     stop: &StopToken,
 ) -> Result<(), EngineError> {
     let options = PipelineOptions {

@@ -4,6 +4,7 @@
 //! feed, the restart points, how far everything is. Never: decodes twice for two subscribers that
 //! keep up; who is behind the feed gets a catch-up pipeline of its own.
 
+mod blocks;
 mod catch_up;
 mod decode;
 mod describe;

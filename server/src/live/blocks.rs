@@ -1,0 +1,169 @@
+//! Blocks on their way from a catch-up pipeline to its subscriber, put together while they wait.
+//!
+//! A pipeline ends a block with every chunk, so that nothing waits in it. Who has far to go wants
+//! fewer and larger ones: each is a frame, and several threads are woken for each, here and at the
+//! client. So whoever takes blocks waits a moment for a small one to grow, but never longer.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use redostream_engine::feed::block::Block;
+use redostream_engine::limits::{BLOCK_BYTES, BLOCK_SLACK_BYTES};
+
+/// Blocks that wait for the subscriber.
+const BLOCKS_MAX: usize = 16;
+/// Bytes up to which they are put together.
+const MERGED_BYTES_MAX: usize = BLOCK_BYTES + BLOCK_SLACK_BYTES;
+/// A block of so many bytes is not waited for to grow.
+const LARGE_BYTES: usize = BLOCK_BYTES / 2;
+/// How long a smaller one is waited for.
+const LINGER: Duration = Duration::from_millis(2);
+
+/// The two ends of a queue.
+pub(super) fn queue() -> (Sender, Receiver) {
+    let shared = Arc::new(Shared::default());
+    (Sender(Arc::clone(&shared)), Receiver(shared))
+}
+
+/// What became of waiting for a block.
+#[derive(Debug)]
+pub(super) enum Taken {
+    Block(Block),
+    /// None came in time.
+    Nothing,
+    /// The other end is gone, and everything it sent was taken.
+    Closed,
+}
+
+/// The pipeline's end.
+pub(super) struct Sender(Arc<Shared>);
+
+/// The subscriber's end.
+pub(super) struct Receiver(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Wakes the receiver.
+    filled: Condvar,
+    /// Wakes the sender.
+    emptied: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    blocks: VecDeque<Block>,
+    /// Whether the receiver waits, and for what.
+    awaited: Awaited,
+    /// Whether one of the ends is gone.
+    closed: bool,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Awaited {
+    #[default]
+    Nothing,
+    Large,
+    Any,
+}
+
+impl State {
+    /// Whether the first block does not get larger.
+    fn is_large(&self) -> bool {
+        let first = self.blocks.front();
+        self.blocks.len() > 1 || first.is_some_and(|block| block.bytes() >= LARGE_BYTES)
+    }
+
+    fn satisfies(&self) -> bool {
+        match self.awaited {
+            Awaited::Nothing => false,
+            Awaited::Large => self.is_large(),
+            Awaited::Any => !self.blocks.is_empty(),
+        }
+    }
+}
+
+impl Sender {
+    /// Sends a block; waits while there is no room. The block, if nobody takes it any more.
+    pub(super) fn send(&self, mut block: Block) -> Result<(), Box<Block>> {
+        let mut state = self.0.state.lock();
+        loop {
+            if state.closed {
+                return Err(Box::new(block));
+            }
+            block = match state.blocks.back_mut() {
+                Some(last) => match last.append(block, MERGED_BYTES_MAX) {
+                    Ok(()) => break,
+                    Err(apart) => *apart,
+                },
+                None => block,
+            };
+            if state.blocks.len() < BLOCKS_MAX {
+                state.blocks.push_back(block);
+                break;
+            }
+            self.0.emptied.wait(&mut state);
+        }
+        let wakes = state.satisfies();
+        drop(state);
+        if wakes {
+            self.0.filled.notify_one();
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        self.0.state.lock().closed = true;
+        self.0.filled.notify_one();
+    }
+}
+
+impl Receiver {
+    /// Takes the next block, waiting up to `timeout` for one, and a moment for it to get larger; with
+    /// no time at all only one that is large.
+    pub(super) fn take(&self, timeout: Duration) -> Taken {
+        let since = Instant::now();
+        let mut state = self.0.state.lock();
+        if timeout.is_zero() && !state.is_large() && !state.closed {
+            return Taken::Nothing;
+        }
+        for (awaited, wait) in [
+            (Awaited::Large, timeout.min(LINGER)),
+            (Awaited::Any, timeout),
+        ] {
+            state.awaited = awaited;
+            while !state.satisfies() && !state.closed {
+                let waited = self.0.filled.wait_until(&mut state, since + wait);
+                if waited.timed_out() {
+                    break;
+                }
+            }
+        }
+        state.awaited = Awaited::Nothing;
+        let taken = state.blocks.pop_front();
+        let closed = state.closed;
+        drop(state);
+        match taken {
+            Some(block) => {
+                self.0.emptied.notify_one();
+                Taken::Block(block)
+            }
+            None if closed => Taken::Closed,
+            None => Taken::Nothing,
+        }
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        state.closed = true;
+        state.blocks.clear();
+        drop(state);
+        self.0.emptied.notify_one();
+    }
+}
