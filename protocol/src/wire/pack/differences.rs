@@ -1,8 +1,11 @@
 //! Payloads as differences, 64 bytes at a time: which bytes differ, and by how much.
 //!
-//! The bytes that differ are pushed together, and pulled apart again. x86-64 has instructions for
-//! eight bytes (BMI2) and for 64 (AVX-512 VBMI2); the code that uses them is made to be inlined into a
-//! loop over events that is compiled for them. All ways give the same.
+//! The bytes that differ are pushed together, and pulled apart again. x86-64 has instructions to do so
+//! for eight bytes (BMI2, beside AVX2 for the rest) and for 64 (AVX-512 VBMI2); the code that uses them
+//! is made to be inlined into a loop over events that is compiled for them. All ways give the same.
+//!
+//! Blocks are passed by reference, from where they are to where they go: what is written in small
+//! pieces and read back in large ones at once makes the processor wait.
 
 #![cfg_attr(
     target_arch = "x86_64",
@@ -44,27 +47,18 @@ pub(super) fn best<W: Work>(work: W) -> W::Output {
         if let Some(avx512) = hardware::Avx512::detect() {
             return hardware::with_avx512(avx512, work);
         }
-        if let Some(bmi2) = hardware::Bmi2::detect() {
-            return hardware::with_bmi2(bmi2, work);
+        if let Some(avx2) = hardware::Avx2::detect() {
+            return hardware::with_avx2(avx2, work);
         }
     }
-    work.run(Words(Portable))
+    work.run(Portable)
 }
 
-/// A way to push the bytes of a word together.
-trait Gather: Copy {
-    /// The bytes of `word` where `mask` has 0xff, at its lower end; 0 above them.
-    fn gather(self, word: u64, mask: u64) -> u64;
-
-    /// The other way: the lowest bytes of `word` where `mask` has 0xff, 0 between.
-    fn scatter(self, word: u64, mask: u64) -> u64;
-}
-
-/// Eight words, one behind the other.
+/// The portable way: word by word, and of those byte by byte.
 #[derive(Clone, Copy)]
-struct Words<G>(G);
+struct Portable;
 
-impl<G: Gather> Differences for Words<G> {
+impl Differences for Portable {
     #[inline(always)]
     fn tell(self, before: &Block, now: &Block, valid: u64, out: &mut Block) -> u64 {
         let (mut all, mut at) = (0, 0);
@@ -77,9 +71,8 @@ impl<G: Gather> Differences for Words<G> {
             let word =
                 subtract(u64::from_le_bytes(*now), u64::from_le_bytes(*before)) & bytes(valid);
             let high = not_zero(word);
-            let changed = self.0.gather(word, (high >> 7).wrapping_mul(0xff));
             // At most eight bytes for each word so far.
-            out[at..at + 8].copy_from_slice(&changed.to_le_bytes());
+            out[at..at + 8].copy_from_slice(&gather(word, high >> 7).to_le_bytes());
             at += high.count_ones() as usize;
             all |= u64::from(bits(high)) << (8 * number);
         }
@@ -97,7 +90,7 @@ impl<G: Gather> Differences for Words<G> {
             let mask = rest as u8;
             let mut from = [0; 8];
             from.copy_from_slice(&changed[at..at + 8]);
-            let difference = self.0.scatter(u64::from_le_bytes(from), bytes(mask));
+            let difference = scatter(u64::from_le_bytes(from), bytes(mask) & LOW_BITS);
             *word = add(u64::from_le_bytes(*word), difference).to_le_bytes();
             at += mask.count_ones() as usize;
             rest >>= 8;
@@ -106,32 +99,28 @@ impl<G: Gather> Differences for Words<G> {
     }
 }
 
-/// The portable way.
-#[derive(Clone, Copy)]
-struct Portable;
-
-impl Gather for Portable {
-    #[inline]
-    fn gather(self, word: u64, mask: u64) -> u64 {
-        let (mut out, mut at, mut rest) = (0, 0, mask & LOW_BITS);
-        while rest != 0 {
-            out |= (word >> rest.trailing_zeros() & 0xff) << at;
-            at += 8;
-            rest &= rest - 1;
-        }
-        out
+/// The bytes of `word` whose lowest bit is set in `rest`, at the lower end; 0 above them.
+#[inline]
+const fn gather(word: u64, mut rest: u64) -> u64 {
+    let (mut out, mut at) = (0, 0);
+    while rest != 0 {
+        out |= (word >> rest.trailing_zeros() & 0xff) << at;
+        at += 8;
+        rest &= rest - 1;
     }
+    out
+}
 
-    #[inline]
-    fn scatter(self, mut word: u64, mask: u64) -> u64 {
-        let (mut out, mut rest) = (0, mask & LOW_BITS);
-        while rest != 0 {
-            out |= (word & 0xff) << rest.trailing_zeros();
-            word >>= 8;
-            rest &= rest - 1;
-        }
-        out
+/// The other way: the lowest bytes of `word` to where `rest` has a byte's lowest bit, 0 between.
+#[inline]
+const fn scatter(mut word: u64, mut rest: u64) -> u64 {
+    let mut out = 0;
+    while rest != 0 {
+        out |= (word & 0xff) << rest.trailing_zeros();
+        word >>= 8;
+        rest &= rest - 1;
     }
+    out
 }
 
 const LOW_BITS: u64 = 0x0101_0101_0101_0101;
@@ -170,20 +159,21 @@ const fn bytes(bits: u8) -> u64 {
     (not_zero(each) >> 7).wrapping_mul(0xff)
 }
 
-/// The block that `from` begins with; what is beyond its end is 0.
+/// The block that `from` begins with; where it ends before, one in `room` that is 0 beyond its end.
 #[inline(always)]
-pub(super) fn block_of(from: &[u8]) -> Block {
+pub(super) fn block_of<'a>(from: &'a [u8], room: &'a mut Block) -> &'a Block {
     match from.first_chunk() {
-        Some(block) => *block,
-        None => short(from),
+        Some(block) => block,
+        None => short(from, room),
     }
 }
 
 #[cold]
-fn short(from: &[u8]) -> Block {
-    let mut block = [0; BLOCK_BYTES];
-    block[..from.len()].copy_from_slice(from);
-    block
+fn short<'a>(from: &[u8], room: &'a mut Block) -> &'a Block {
+    let (there, beyond) = room.split_at_mut(from.len());
+    there.copy_from_slice(from);
+    beyond.fill(0);
+    room
 }
 
 /// A bit for each of the next `bytes` bytes, as far as they are in one block.
@@ -208,11 +198,14 @@ pub(super) fn write<D: Differences>(
     out: &mut [u8],
 ) -> usize {
     let (mut from, mut at) = (0, 0);
+    let (mut room, mut other) = ([0; BLOCK_BYTES], [0; BLOCK_BYTES]);
     while from < bytes {
-        let (before, now) = (block_of(&before[from..]), block_of(&now[from..]));
-        let mut changed = [0; BLOCK_BYTES];
-        let mask = differences.tell(&before, &now, valid(bytes - from), &mut changed);
-        out[at..at + BLOCK_BYTES].copy_from_slice(&changed);
+        let before = block_of(&before[from..], &mut room);
+        let now = block_of(&now[from..], &mut other);
+        let Some(out) = out[at..].first_chunk_mut() else {
+            panic!("no room for differences");
+        };
+        let mask = differences.tell(before, now, valid(bytes - from), out);
         masks[from / 8..from / 8 + 8].copy_from_slice(&mask.to_le_bytes());
         at += mask.count_ones() as usize;
         from += BLOCK_BYTES;
@@ -237,7 +230,7 @@ pub(super) fn read_block<D: Differences>(
         None => short_mask(masks),
     };
     let mask = mask & valid(8 * mask_bytes);
-    let block = differences.apply(before, mask, &block_of(changed));
+    let block = differences.apply(before, mask, block_of(changed, &mut [0; BLOCK_BYTES]));
     *masks = masks.get(mask_bytes..)?;
     *changed = changed.get(mask.count_ones() as usize..)?;
     (mask & !valid(bytes) == 0).then_some((block, mask))
@@ -254,50 +247,124 @@ mod hardware {
     //! One instruction for eight bytes, or for 64.
 
     use std::arch::x86_64::{
+        __m256i, _mm256_add_epi8, _mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_movemask_epi8,
+        _mm256_set_epi64x, _mm256_setzero_si256, _mm256_storeu_si256, _mm256_sub_epi8,
         _mm512_add_epi8, _mm512_loadu_si512, _mm512_mask_test_epi8_mask,
         _mm512_maskz_compress_epi8, _mm512_maskz_expand_epi8, _mm512_storeu_si512, _mm512_sub_epi8,
         _pdep_u64, _pext_u64,
     };
 
-    use super::{BLOCK_BYTES, Block, Differences, Gather, Words, Work};
+    use super::{BLOCK_BYTES, Block, Differences, LOW_BITS, Work};
 
-    /// BMI2, and counting of bits. Made only by [`Bmi2::detect`], so that having one proves the
-    /// machine can.
+    /// Bytes of half a block.
+    const HALF_BYTES: usize = BLOCK_BYTES / 2;
+
+    /// AVX2 and BMI2, and counting of bits. Made only by [`Avx2::detect`], so that having one proves
+    /// the machine can.
     #[derive(Clone, Copy)]
-    pub(super) struct Bmi2(());
+    pub(super) struct Avx2(());
 
-    impl Bmi2 {
+    impl Avx2 {
         pub(super) fn detect() -> Option<Self> {
-            let there = is_x86_feature_detected!("bmi2") && is_x86_feature_detected!("popcnt");
-            // AMD's processors before those with VAES have them in microcode: slower than a loop.
+            let there = is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("bmi2")
+                && is_x86_feature_detected!("popcnt");
+            // AMD's processors before those with VAES have BMI2 in microcode: slower than a loop.
             let slow = is_x86_feature_detected!("sse4a") && !is_x86_feature_detected!("vaes");
             (there && !slow).then_some(Self(()))
         }
+
+        /// 0xff for each of the lowest eight bits.
+        #[inline(always)]
+        fn bytes(self, bits: u64) -> u64 {
+            // SAFETY: a value of this type exists only where the instructions were detected.
+            unsafe { _pdep_u64(bits, LOW_BITS) }.wrapping_mul(0xff)
+        }
+
+        /// Half a block as it is to be added, from four of its words.
+        #[inline(always)]
+        fn half(self, before: &[u8; HALF_BYTES], words: [u64; 4], out: &mut [u8; HALF_BYTES]) {
+            let [a, b, c, d] = words.map(u64::cast_signed);
+            // SAFETY: as above; each has the bytes of a vector.
+            unsafe {
+                let before = _mm256_loadu_si256(before.as_ptr().cast());
+                let now = _mm256_add_epi8(before, _mm256_set_epi64x(d, c, b, a));
+                _mm256_storeu_si256(out.as_mut_ptr().cast(), now);
+            }
+        }
     }
 
-    impl Gather for Bmi2 {
+    impl Differences for Avx2 {
         #[inline(always)]
-        fn gather(self, word: u64, mask: u64) -> u64 {
-            // SAFETY: a value of this type exists only where BMI2 was detected.
-            unsafe { _pext_u64(word, mask) }
+        fn tell(self, before: &Block, now: &Block, valid: u64, out: &mut Block) -> u64 {
+            let mut words = [0u64; BLOCK_BYTES / 8];
+            let mut mask = 0;
+            for (half, words) in words.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+                let at = HALF_BYTES * half;
+                // SAFETY: the instructions were detected; each block has two vectors' bytes, and the
+                // four words have one's.
+                unsafe {
+                    let load = |block: &Block| {
+                        _mm256_loadu_si256(block.as_ptr().add(at).cast::<__m256i>())
+                    };
+                    let difference = _mm256_sub_epi8(load(now), load(before));
+                    let same = _mm256_cmpeq_epi8(difference, _mm256_setzero_si256());
+                    mask |= u64::from(!(_mm256_movemask_epi8(same).cast_unsigned())) << at;
+                    _mm256_storeu_si256(words.as_mut_ptr().cast(), difference);
+                }
+            }
+            mask &= valid;
+            let mut at = 0;
+            for (number, word) in words.into_iter().enumerate() {
+                // As many words as there are bytes for: mostly as many as the last time.
+                if valid >> (8 * number) == 0 {
+                    break;
+                }
+                let bits = mask >> (8 * number) & 0xff;
+                // SAFETY: as above.
+                let changed = unsafe { _pext_u64(word, self.bytes(bits)) };
+                // At most eight bytes for each word so far.
+                out[at..at + 8].copy_from_slice(&changed.to_le_bytes());
+                at += bits.count_ones() as usize;
+            }
+            mask
         }
 
         #[inline(always)]
-        fn scatter(self, word: u64, mask: u64) -> u64 {
-            // SAFETY: a value of this type exists only where BMI2 was detected.
-            unsafe { _pdep_u64(word, mask) }
+        fn apply(self, before: &Block, mask: u64, changed: &Block) -> Block {
+            let mut out = [0; BLOCK_BYTES];
+            let mut at = 0;
+            let halves = before.as_chunks().0.iter().zip(out.as_chunks_mut().0);
+            for (half, (before, out)) in halves.enumerate() {
+                let mask = mask >> (HALF_BYTES * half);
+                if mask == 0 {
+                    *out = *before;
+                    continue;
+                }
+                let mut words = [0; 4];
+                for (number, word) in words.iter_mut().enumerate() {
+                    let bits = mask >> (8 * number) & 0xff;
+                    let mut from = [0; 8];
+                    from.copy_from_slice(&changed[at..at + 8]);
+                    // SAFETY: the instructions were detected.
+                    *word = unsafe { _pdep_u64(u64::from_le_bytes(from), self.bytes(bits)) };
+                    at += bits.count_ones() as usize;
+                }
+                self.half(before, words, out);
+            }
+            out
         }
     }
 
-    /// Runs `work` compiled for BMI2, so that the instructions are inlined into it.
+    /// Runs `work` compiled for AVX2 and BMI2, so that the instructions are inlined into it.
     #[inline]
-    pub(super) fn with_bmi2<W: Work>(bmi2: Bmi2, work: W) -> W::Output {
-        #[target_feature(enable = "bmi2,popcnt")]
-        fn inner<W: Work>(bmi2: Bmi2, work: W) -> W::Output {
-            work.run(Words(bmi2))
+    pub(super) fn with_avx2<W: Work>(avx2: Avx2, work: W) -> W::Output {
+        #[target_feature(enable = "avx2,bmi2,popcnt")]
+        fn inner<W: Work>(avx2: Avx2, work: W) -> W::Output {
+            work.run(avx2)
         }
-        // SAFETY: a value of this type exists only where both were detected.
-        unsafe { inner(bmi2, work) }
+        // SAFETY: a value of this type exists only where all of them were detected.
+        unsafe { inner(avx2, work) }
     }
 
     /// AVX-512 with byte masks and VBMI2, and counting of bits. Made only by [`Avx512::detect`].
@@ -398,11 +465,11 @@ mod tests {
             let mut back = before;
             places.iter().for_each(|at| back[*at] = now[*at]);
             let wanted = (mask, changed, back);
-            prop_assert_eq!(&there().run(Words(Portable)), &wanted);
+            prop_assert_eq!(&there().run(Portable), &wanted);
             #[cfg(target_arch = "x86_64")]
             {
-                if let Some(bmi2) = hardware::Bmi2::detect() {
-                    prop_assert_eq!(&hardware::with_bmi2(bmi2, there()), &wanted);
+                if let Some(avx2) = hardware::Avx2::detect() {
+                    prop_assert_eq!(&hardware::with_avx2(avx2, there()), &wanted);
                 }
                 if let Some(avx512) = hardware::Avx512::detect() {
                     prop_assert_eq!(&hardware::with_avx512(avx512, there()), &wanted);

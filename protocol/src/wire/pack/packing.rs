@@ -191,7 +191,8 @@ impl<D: Differences> Packer<'_, D> {
         let (valid, few) = (differences::valid(bytes), few(bytes));
         let head_bytes = 2 + bytes.div_ceil(8);
         let known = &raw[..16];
-        let mut before = differences::block_of(slot.last);
+        let mut room = [0; BLOCK_BYTES];
+        let mut before = differences::block_of(slot.last, &mut room);
         let mut place = self.before;
         let mut last = None;
         while let Some(row) = rest.first_chunk::<ROW_BYTES>() {
@@ -202,15 +203,15 @@ impl<D: Differences> Packer<'_, D> {
             let Some((control, eighths)) = how else {
                 break;
             };
-            let now = differences::block_of(now);
-            let mut changed = [0; BLOCK_BYTES];
-            let mask = self.differences.tell(&before, &now, valid, &mut changed);
+            let out = self.packed[self.ends.payloads..].first_chunk_mut();
+            let (Some(now), Some(out)) = (now.first_chunk(), out) else {
+                break;
+            };
+            let mask = self.differences.tell(before, now, valid, out);
             let count = mask.count_ones() as usize;
             if count > few {
                 break;
             }
-            let out = &mut self.packed[self.ends.payloads..];
-            out[..BLOCK_BYTES].copy_from_slice(&changed);
             let head = &mut self.heads[self.ends.heads..];
             // Both forms are written, and one is counted: which one cannot be foretold.
             let again = last == Some(mask);

@@ -173,6 +173,7 @@ impl<D: Differences> Unpacker<'_, D> {
             differences::valid(bytes),
         );
         let mut before = slot.block;
+        let mut room = [0; BLOCK_BYTES];
         loop {
             let [control, of, given @ ..] = self.head_again();
             // Which of the two it is cannot be foretold; that it is one of them can.
@@ -197,8 +198,8 @@ impl<D: Differences> Unpacker<'_, D> {
             {
                 break;
             }
-            let changed = differences::block_of(self.payloads);
-            let block = self.differences.apply(&before, mask, &changed);
+            let changed = differences::block_of(self.payloads, &mut room);
+            let block = self.differences.apply(&before, mask, changed);
             let Some((header, payload)) = self.row_mut() else {
                 break;
             };
@@ -222,9 +223,11 @@ impl<D: Differences> Unpacker<'_, D> {
     fn head_again(&self) -> [u8; 10] {
         match self.heads.first_chunk() {
             Some(head) => *head,
-            None => differences::block_of(self.heads)[..10]
-                .try_into()
-                .unwrap_or_default(),
+            None => {
+                let mut room = [0; 10];
+                room[..self.heads.len()].copy_from_slice(self.heads);
+                room
+            }
         }
     }
 
