@@ -122,6 +122,8 @@ pub const ARENA_REGIONS_KEPT: usize = 2;
 pub const POOLED_BUFFER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Buffers kept for use again.
 pub const POOLED_BUFFERS_MAX: usize = 64;
+/// The same of blocks that are for one reader and soon gone.
+pub const PASSING_BUFFERS_MAX: usize = 24;
 
 const _: () = assert!(CHUNK_BYTES <= CHUNK_BYTES_MAX);
 const _: () =

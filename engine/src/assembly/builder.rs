@@ -18,8 +18,10 @@ use super::part::Commit;
 use super::transaction::Place;
 use crate::feed::block::Block;
 use crate::limits::{
-    BLOCK_BYTES, BLOCK_SLACK_BYTES, COPY_BYTES_MAX, COPY_BYTES_MAX_PASSING, REFERENCE_SHARE,
+    BLOCK_BYTES, BLOCK_SLACK_BYTES, COPY_BYTES_MAX, COPY_BYTES_MAX_PASSING, PASSING_BUFFERS_MAX,
+    REFERENCE_SHARE,
 };
+use crate::pool::BufferPool;
 
 /// Bytes of a commit event.
 const COMMIT_BYTES: usize = HEADER_BYTES + 12;
@@ -56,8 +58,8 @@ enum Piece {
 /// The block being written.
 #[derive(Debug, Default)]
 pub(super) struct BlockBuilder {
-    /// Whether blocks are soon gone.
-    passing: bool,
+    /// Where blocks are soon gone, their buffers for use again.
+    passing: Option<BufferPool>,
     glue: Vec<u8>,
     glue_hint: usize,
     pieces: Vec<Piece>,
@@ -123,14 +125,15 @@ impl BlockBuilder {
         }
     }
 
-    /// Blocks are soon gone: small stretches may keep large arenas alive, and are not copied.
-    pub(super) const fn pass_on(&mut self) {
-        self.passing = true;
+    /// Blocks are soon gone: small stretches may keep large arenas alive, and are not copied, and
+    /// buffers come back.
+    pub(super) fn pass_on(&mut self) {
+        self.passing = Some(BufferPool::new(PASSING_BUFFERS_MAX));
     }
 
     /// Whether `length` bytes of `all` are better copied than kept by reference.
     const fn is_small(&self, length: usize, all: usize) -> bool {
-        if self.passing {
+        if self.passing.is_some() {
             return length <= COPY_BYTES_MAX_PASSING;
         }
         length <= COPY_BYTES_MAX || length.saturating_mul(REFERENCE_SHARE) < all
@@ -480,6 +483,9 @@ impl BlockBuilder {
 
     fn reserve(&mut self) {
         if self.glue.capacity() == 0 {
+            if let Some(pool) = &self.passing {
+                self.glue = pool.take();
+            }
             self.glue
                 .reserve(self.glue_hint.saturating_sub(self.shared_bytes));
         }
@@ -513,7 +519,11 @@ impl BlockBuilder {
             self.glue.clear();
             copy
         } else {
-            Bytes::from(std::mem::take(&mut self.glue))
+            let glue = std::mem::take(&mut self.glue);
+            match &self.passing {
+                Some(pool) => pool.freeze_all(glue),
+                None => Bytes::from(glue),
+            }
         };
         (self.loose, self.summed, self.shared_bytes) = (0, 0, 0);
         let pieces = self.pieces.drain(..).map(|piece| match piece {
