@@ -13,6 +13,7 @@ pub mod limits;
 pub mod position;
 pub mod render;
 pub mod schema;
+mod transaction_header;
 pub mod value;
 pub mod wire;
 

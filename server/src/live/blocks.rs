@@ -17,7 +17,7 @@ const BLOCKS_MAX: usize = 16;
 /// Bytes up to which they are put together.
 const MERGED_BYTES_MAX: usize = BLOCK_BYTES + BLOCK_SLACK_BYTES;
 /// A block of so many bytes is not waited for to grow.
-const LARGE_BYTES: usize = BLOCK_BYTES / 2;
+const LARGE_BYTES: usize = BLOCK_BYTES / 4 * 3;
 /// How long a smaller one is waited for.
 const LINGER: Duration = Duration::from_millis(2);
 

@@ -246,9 +246,9 @@ impl Scan<'_> {
         if self.open.is_some() {
             return Err("begin inside a transaction".into());
         }
-        let (header, rest) = postcard::take_from_bytes::<TransactionHeader>(payload)
-            .map_err(|_| "a begin whose header does not decode")?;
-        if !rest.is_empty() || header.timeline != self.timeline {
+        let header = TransactionHeader::read(payload)
+            .ok_or("a begin whose header does not decode, or goes on behind it")?;
+        if header.timeline != self.timeline {
             return Err("a begin that contradicts its block".into());
         }
         if event.record_lsn != Lsn(0) || event.row != 0 {

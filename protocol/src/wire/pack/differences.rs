@@ -315,17 +315,19 @@ mod hardware {
             }
             mask &= valid;
             let mut at = 0;
-            for (number, word) in words.into_iter().enumerate() {
-                // As many words as there are bytes for: mostly as many as the last time.
-                if valid >> (8 * number) == 0 {
+            for (half, words) in words.as_chunks::<4>().0.iter().enumerate() {
+                let mask = mask >> (HALF_BYTES * half);
+                if mask == 0 {
                     break;
                 }
-                let bits = mask >> (8 * number) & 0xff;
-                // SAFETY: as above.
-                let changed = unsafe { _pext_u64(word, self.bytes(bits)) };
-                // At most eight bytes for each word so far.
-                out[at..at + 8].copy_from_slice(&changed.to_le_bytes());
-                at += bits.count_ones() as usize;
+                for (number, word) in words.iter().enumerate() {
+                    let bits = mask >> (8 * number) & 0xff;
+                    // SAFETY: as above.
+                    let changed = unsafe { _pext_u64(*word, self.bytes(bits)) };
+                    // At most eight bytes for each word so far.
+                    out[at..at + 8].copy_from_slice(&changed.to_le_bytes());
+                    at += bits.count_ones() as usize;
+                }
             }
             mask
         }
