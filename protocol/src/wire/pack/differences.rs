@@ -23,12 +23,21 @@ pub(super) type Block = [u8; BLOCK_BYTES];
 
 /// A way to tell and to apply differences.
 pub(super) trait Differences: Copy {
+    /// A block as it is worked with: in registers, where there are such.
+    type Held: Copy;
+
+    /// Takes a block up.
+    fn hold(self, block: &Block) -> Self::Held;
+
+    /// Puts one down.
+    fn put(self, held: Self::Held, out: &mut Block);
+
     /// A bit for each byte in which `now` differs from `before`, of those that `valid` asks for; by how
     /// much they differ is in the first bytes of `out`, all of which may be written.
-    fn tell(self, before: &Block, now: &Block, valid: u64, out: &mut Block) -> u64;
+    fn tell(self, before: Self::Held, now: Self::Held, valid: u64, out: &mut Block) -> u64;
 
     /// The other way: `before` with the first bytes of `changed` added where `mask` has a bit.
-    fn apply(self, before: &Block, mask: u64, changed: &Block) -> Block;
+    fn apply(self, before: Self::Held, mask: u64, changed: &Block) -> Self::Held;
 }
 
 /// What is done with a way to tell and to apply differences.
@@ -59,17 +68,33 @@ pub(super) fn best<W: Work>(work: W) -> W::Output {
 struct Portable;
 
 impl Differences for Portable {
+    type Held = [u64; BLOCK_BYTES / 8];
+
     #[inline(always)]
-    fn tell(self, before: &Block, now: &Block, valid: u64, out: &mut Block) -> u64 {
+    fn hold(self, block: &Block) -> Self::Held {
+        let mut held = [0; BLOCK_BYTES / 8];
+        for (word, bytes) in held.iter_mut().zip(block.as_chunks().0) {
+            *word = u64::from_le_bytes(*bytes);
+        }
+        held
+    }
+
+    #[inline(always)]
+    fn put(self, held: Self::Held, out: &mut Block) {
+        for (word, bytes) in held.iter().zip(out.as_chunks_mut().0) {
+            *bytes = word.to_le_bytes();
+        }
+    }
+
+    #[inline(always)]
+    fn tell(self, before: Self::Held, now: Self::Held, valid: u64, out: &mut Block) -> u64 {
         let (mut all, mut at) = (0, 0);
-        let words = before.as_chunks::<8>().0.iter().zip(now.as_chunks::<8>().0);
-        for (number, (before, now)) in words.enumerate() {
+        for (number, (before, now)) in before.into_iter().zip(now).enumerate() {
             let valid = (valid >> (8 * number)) as u8;
             if valid == 0 {
                 break;
             }
-            let word =
-                subtract(u64::from_le_bytes(*now), u64::from_le_bytes(*before)) & bytes(valid);
+            let word = subtract(now, before) & bytes(valid);
             let high = not_zero(word);
             // At most eight bytes for each word so far.
             out[at..at + 8].copy_from_slice(&gather(word, high >> 7).to_le_bytes());
@@ -80,10 +105,10 @@ impl Differences for Portable {
     }
 
     #[inline(always)]
-    fn apply(self, before: &Block, mask: u64, changed: &Block) -> Block {
-        let mut out = *before;
+    fn apply(self, before: Self::Held, mask: u64, changed: &Block) -> Self::Held {
+        let mut out = before;
         let (mut rest, mut at) = (mask, 0);
-        for word in out.as_chunks_mut::<8>().0 {
+        for word in &mut out {
             if rest == 0 {
                 break;
             }
@@ -91,7 +116,7 @@ impl Differences for Portable {
             let mut from = [0; 8];
             from.copy_from_slice(&changed[at..at + 8]);
             let difference = scatter(u64::from_le_bytes(from), bytes(mask) & LOW_BITS);
-            *word = add(u64::from_le_bytes(*word), difference).to_le_bytes();
+            *word = add(*word, difference);
             at += mask.count_ones() as usize;
             rest >>= 8;
         }
@@ -205,6 +230,7 @@ pub(super) fn write<D: Differences>(
         let Some(out) = out[at..].first_chunk_mut() else {
             panic!("no room for differences");
         };
+        let (before, now) = (differences.hold(before), differences.hold(now));
         let mask = differences.tell(before, now, valid(bytes - from), out);
         masks[from / 8..from / 8 + 8].copy_from_slice(&mask.to_le_bytes());
         at += mask.count_ones() as usize;
@@ -219,11 +245,11 @@ pub(super) fn write<D: Differences>(
 #[inline(always)]
 pub(super) fn read_block<D: Differences>(
     differences: D,
-    before: &Block,
+    before: D::Held,
     bytes: usize,
     masks: &mut &[u8],
     changed: &mut &[u8],
-) -> Option<(Block, u64)> {
+) -> Option<(D::Held, u64)> {
     let mask_bytes = bytes.min(BLOCK_BYTES).div_ceil(8);
     let mask = match masks.first_chunk() {
         Some(mask) => u64::from_le_bytes(*mask),
@@ -247,9 +273,9 @@ mod hardware {
     //! One instruction for eight bytes, or for 64.
 
     use std::arch::x86_64::{
-        __m256i, _mm256_add_epi8, _mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_movemask_epi8,
-        _mm256_set_epi64x, _mm256_setzero_si256, _mm256_storeu_si256, _mm256_sub_epi8,
-        _mm512_add_epi8, _mm512_loadu_si512, _mm512_mask_test_epi8_mask,
+        __m256i, __m512i, _mm256_add_epi8, _mm256_cmpeq_epi8, _mm256_loadu_si256,
+        _mm256_movemask_epi8, _mm256_set_epi64x, _mm256_setzero_si256, _mm256_storeu_si256,
+        _mm256_sub_epi8, _mm512_add_epi8, _mm512_loadu_si512, _mm512_mask_test_epi8_mask,
         _mm512_maskz_compress_epi8, _mm512_maskz_expand_epi8, _mm512_storeu_si512, _mm512_sub_epi8,
         _pdep_u64, _pext_u64,
     };
@@ -281,41 +307,54 @@ mod hardware {
             unsafe { _pdep_u64(bits, LOW_BITS) }.wrapping_mul(0xff)
         }
 
-        /// Half a block as it is to be added, from four of its words.
+        /// Half a block and by how much its four words are more.
         #[inline(always)]
-        fn half(self, before: &[u8; HALF_BYTES], words: [u64; 4], out: &mut [u8; HALF_BYTES]) {
+        fn add(self, before: __m256i, words: [u64; 4]) -> __m256i {
             let [a, b, c, d] = words.map(u64::cast_signed);
-            // SAFETY: as above; each has the bytes of a vector.
-            unsafe {
-                let before = _mm256_loadu_si256(before.as_ptr().cast());
-                let now = _mm256_add_epi8(before, _mm256_set_epi64x(d, c, b, a));
-                _mm256_storeu_si256(out.as_mut_ptr().cast(), now);
-            }
+            // SAFETY: as above.
+            unsafe { _mm256_add_epi8(before, _mm256_set_epi64x(d, c, b, a)) }
         }
     }
 
     impl Differences for Avx2 {
+        type Held = [__m256i; 2];
+
         #[inline(always)]
-        fn tell(self, before: &Block, now: &Block, valid: u64, out: &mut Block) -> u64 {
-            let mut words = [0u64; BLOCK_BYTES / 8];
+        fn hold(self, block: &Block) -> Self::Held {
+            // SAFETY: the instructions were detected; a block has two vectors' bytes.
+            unsafe {
+                let low = _mm256_loadu_si256(block.as_ptr().cast());
+                let high = _mm256_loadu_si256(block.as_ptr().add(HALF_BYTES).cast());
+                [low, high]
+            }
+        }
+
+        #[inline(always)]
+        fn put(self, [low, high]: Self::Held, out: &mut Block) {
+            // SAFETY: as above.
+            unsafe {
+                _mm256_storeu_si256(out.as_mut_ptr().cast(), low);
+                _mm256_storeu_si256(out.as_mut_ptr().add(HALF_BYTES).cast(), high);
+            }
+        }
+
+        #[inline(always)]
+        fn tell(self, before: Self::Held, now: Self::Held, valid: u64, out: &mut Block) -> u64 {
+            let mut words = [[0u64; 4]; 2];
             let mut mask = 0;
-            for (half, words) in words.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-                let at = HALF_BYTES * half;
-                // SAFETY: the instructions were detected; each block has two vectors' bytes, and the
-                // four words have one's.
+            for half in 0..2 {
+                // SAFETY: as above; four words have a vector's bytes.
                 unsafe {
-                    let load = |block: &Block| {
-                        _mm256_loadu_si256(block.as_ptr().add(at).cast::<__m256i>())
-                    };
-                    let difference = _mm256_sub_epi8(load(now), load(before));
+                    let difference = _mm256_sub_epi8(now[half], before[half]);
                     let same = _mm256_cmpeq_epi8(difference, _mm256_setzero_si256());
-                    mask |= u64::from(!(_mm256_movemask_epi8(same).cast_unsigned())) << at;
-                    _mm256_storeu_si256(words.as_mut_ptr().cast(), difference);
+                    let changed = !_mm256_movemask_epi8(same).cast_unsigned();
+                    mask |= u64::from(changed) << (HALF_BYTES * half);
+                    _mm256_storeu_si256(words[half].as_mut_ptr().cast(), difference);
                 }
             }
             mask &= valid;
             let mut at = 0;
-            for (half, words) in words.as_chunks::<4>().0.iter().enumerate() {
+            for (half, words) in words.iter().enumerate() {
                 let mask = mask >> (HALF_BYTES * half);
                 if mask == 0 {
                     break;
@@ -333,26 +372,24 @@ mod hardware {
         }
 
         #[inline(always)]
-        fn apply(self, before: &Block, mask: u64, changed: &Block) -> Block {
-            let mut out = [0; BLOCK_BYTES];
+        fn apply(self, before: Self::Held, mask: u64, changed: &Block) -> Self::Held {
+            let mut out = before;
             let mut at = 0;
-            let halves = before.as_chunks().0.iter().zip(out.as_chunks_mut().0);
-            for (half, (before, out)) in halves.enumerate() {
+            for (half, out) in out.iter_mut().enumerate() {
                 let mask = mask >> (HALF_BYTES * half);
                 if mask == 0 {
-                    *out = *before;
-                    continue;
+                    break;
                 }
                 let mut words = [0; 4];
                 for (number, word) in words.iter_mut().enumerate() {
                     let bits = mask >> (8 * number) & 0xff;
                     let mut from = [0; 8];
                     from.copy_from_slice(&changed[at..at + 8]);
-                    // SAFETY: the instructions were detected.
+                    // SAFETY: as above.
                     *word = unsafe { _pdep_u64(u64::from_le_bytes(from), self.bytes(bits)) };
                     at += bits.count_ones() as usize;
                 }
-                self.half(before, words, out);
+                *out = self.add(*out, words);
             }
             out
         }
@@ -384,13 +421,25 @@ mod hardware {
     }
 
     impl Differences for Avx512 {
+        type Held = __m512i;
+
         #[inline(always)]
-        fn tell(self, before: &Block, now: &Block, valid: u64, out: &mut Block) -> u64 {
-            // SAFETY: a value of this type exists only where the instructions were detected; each
-            // block has the 64 bytes that are read or written.
+        fn hold(self, block: &Block) -> __m512i {
+            // SAFETY: a value of this type exists only where the instructions were detected; a block
+            // has a vector's bytes.
+            unsafe { _mm512_loadu_si512(block.as_ptr().cast()) }
+        }
+
+        #[inline(always)]
+        fn put(self, held: __m512i, out: &mut Block) {
+            // SAFETY: as above.
+            unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), held) }
+        }
+
+        #[inline(always)]
+        fn tell(self, before: __m512i, now: __m512i, valid: u64, out: &mut Block) -> u64 {
+            // SAFETY: as above.
             unsafe {
-                let before = _mm512_loadu_si512(before.as_ptr().cast());
-                let now = _mm512_loadu_si512(now.as_ptr().cast());
                 let difference = _mm512_sub_epi8(now, before);
                 let mask = _mm512_mask_test_epi8_mask(valid, difference, difference);
                 let changed = _mm512_maskz_compress_epi8(mask, difference);
@@ -400,17 +449,12 @@ mod hardware {
         }
 
         #[inline(always)]
-        fn apply(self, before: &Block, mask: u64, changed: &Block) -> Block {
-            let mut out = [0; BLOCK_BYTES];
+        fn apply(self, before: __m512i, mask: u64, changed: &Block) -> __m512i {
             // SAFETY: as above.
             unsafe {
-                let before = _mm512_loadu_si512(before.as_ptr().cast());
                 let changed = _mm512_loadu_si512(changed.as_ptr().cast());
-                let difference = _mm512_maskz_expand_epi8(mask, changed);
-                let now = _mm512_add_epi8(before, difference);
-                _mm512_storeu_si512(out.as_mut_ptr().cast(), now);
+                _mm512_add_epi8(before, _mm512_maskz_expand_epi8(mask, changed))
             }
-            out
         }
     }
 
@@ -442,11 +486,14 @@ mod tests {
 
         fn run<D: Differences>(self, differences: D) -> Self::Output {
             let mut out = [0; BLOCK_BYTES];
-            let mask = differences.tell(self.before, self.now, self.valid, &mut out);
+            let (before, now) = (differences.hold(self.before), differences.hold(self.now));
+            let mask = differences.tell(before, now, self.valid, &mut out);
             let changed = out[..mask.count_ones() as usize].to_vec();
             // What is beyond those that changed does not matter.
             out[changed.len()..].fill(0x5a);
-            (mask, changed, differences.apply(self.before, mask, &out))
+            let held = differences.apply(before, mask, &out);
+            differences.put(held, &mut out);
+            (mask, changed, out)
         }
     }
 

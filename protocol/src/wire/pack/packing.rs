@@ -192,7 +192,8 @@ impl<D: Differences> Packer<'_, D> {
         let head_bytes = 2 + bytes.div_ceil(8);
         let known = &raw[..16];
         let mut room = [0; BLOCK_BYTES];
-        let mut before = differences::block_of(slot.last, &mut room);
+        let last_block = differences::block_of(slot.last, &mut room);
+        let mut before = self.differences.hold(last_block);
         let mut place = self.before;
         let mut last = None;
         while let Some(row) = rest.first_chunk::<ROW_BYTES>() {
@@ -207,6 +208,7 @@ impl<D: Differences> Packer<'_, D> {
             let (Some(now), Some(out)) = (now.first_chunk(), out) else {
                 break;
             };
+            let now = self.differences.hold(now);
             let mask = self.differences.tell(before, now, valid, out);
             let count = mask.count_ones() as usize;
             if count > few {

@@ -141,13 +141,14 @@ impl<D: Differences> Unpacker<'_, D> {
     #[inline(always)]
     fn difference(&mut self, slot: &mut Slot, bytes: usize, at: usize) -> Option<u64> {
         let there = self.payloads.len();
-        let (block, mask) = self.block(&slot.block, bytes)?;
-        slot.block = block;
-        *self.out.get_mut(at..)?.first_chunk_mut()? = slot.block;
+        let differences = self.differences;
+        let (block, mask) = self.block(differences.hold(&slot.block), bytes)?;
+        differences.put(block, &mut slot.block);
+        differences.put(block, self.out.get_mut(at..)?.first_chunk_mut()?);
         for from in (BLOCK_BYTES..bytes).step_by(BLOCK_BYTES) {
-            let before = *self.out.get(slot.at + from..)?.first_chunk()?;
-            let (block, _) = self.block(&before, bytes - from)?;
-            *self.out.get_mut(at + from..)?.first_chunk_mut()? = block;
+            let before = differences.hold(self.out.get(slot.at + from..)?.first_chunk()?);
+            let (block, _) = self.block(before, bytes - from)?;
+            differences.put(block, self.out.get_mut(at + from..)?.first_chunk_mut()?);
         }
         let taken = there - self.payloads.len();
         self.payload_bytes = self.payload_bytes.checked_sub(taken)?;
@@ -156,7 +157,7 @@ impl<D: Differences> Unpacker<'_, D> {
 
     /// The next block of a payload, of which so many bytes are still to come, and its mask.
     #[inline(always)]
-    fn block(&mut self, before: &Block, bytes: usize) -> Option<(Block, u64)> {
+    fn block(&mut self, before: D::Held, bytes: usize) -> Option<(D::Held, u64)> {
         let (masks, changed) = (&mut self.heads, &mut self.payloads);
         differences::read_block(self.differences, before, bytes, masks, changed)
     }
@@ -172,7 +173,8 @@ impl<D: Differences> Unpacker<'_, D> {
             differences::valid(8 * mask_bytes),
             differences::valid(bytes),
         );
-        let mut before = slot.block;
+        let differences = self.differences;
+        let mut before = differences.hold(&slot.block);
         let mut room = [0; BLOCK_BYTES];
         loop {
             let [control, of, given @ ..] = self.head_again();
@@ -199,14 +201,14 @@ impl<D: Differences> Unpacker<'_, D> {
                 break;
             }
             let changed = differences::block_of(self.payloads, &mut room);
-            let block = self.differences.apply(&before, mask, changed);
+            let block = differences.apply(before, mask, changed);
             let Some((header, payload)) = self.row_mut() else {
                 break;
             };
             before = block;
             now.go_on_usual(place, eighths);
             now.write_header(size as u32, &slot.shape, header);
-            *payload = before;
+            differences.put(block, payload);
             slot.at = self.to + HEADER_BYTES;
             self.to += size;
             self.heads = &self.heads[head_bytes..];
@@ -214,7 +216,7 @@ impl<D: Differences> Unpacker<'_, D> {
             self.payload_bytes -= count;
             self.places = &self.places[place_bytes..];
         }
-        slot.block = before;
+        differences.put(before, &mut slot.block);
         self.before = now;
     }
 
