@@ -292,6 +292,22 @@ fn plan(arguments: &Arguments) -> Result<Plan> {
     Ok(plan)
 }
 
+/// What becomes of memory that is let go, in words, where it matters: a guest may give it back to its
+/// host, and has to ask for it page by page when it is taken again.
+fn free_memory() -> String {
+    let order = fs::read_to_string("/sys/module/page_reporting/parameters/page_reporting_order");
+    let Some(order) = order
+        .ok()
+        .and_then(|order| order.trim().parse::<u32>().ok())
+    else {
+        return String::new();
+    };
+    match order {
+        0..=10 => format!("; free memory goes back to the host (page_reporting_order {order})"),
+        _ => "; free memory stays in the guest".to_owned(),
+    }
+}
+
 fn setting(arguments: &Arguments) -> Result<Setting> {
     let first = |path: &str, start: &str| -> String {
         let text = fs::read_to_string(path).unwrap_or_default();
@@ -328,7 +344,7 @@ fn setting(arguments: &Arguments) -> Result<Setting> {
                 .trim_start_matches("MemTotal:")
                 .trim()
         ),
-        system: output("uname", &["-sr"]),
+        system: format!("{}{}", output("uname", &["-sr"]), free_memory()),
         versions: format!(
             "{}; Redostream at {}",
             output(&waldump.to_string_lossy(), &["--version"]),

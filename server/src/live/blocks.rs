@@ -167,3 +167,99 @@ impl Drop for Receiver {
         self.0.emptied.notify_one();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use redostream_protocol::{Lsn, Position, TimelineId};
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn block(number: u64, bytes: usize) -> Block {
+        let position = Position::begin(TimelineId(1), Lsn(number));
+        Block {
+            first: position,
+            last: position,
+            wal_end: Lsn(number),
+            pieces: vec![Bytes::from(vec![number as u8; bytes])],
+            events: 1,
+            ..Block::default()
+        }
+    }
+
+    fn taken(receiver: &Receiver) -> Block {
+        match receiver.take(LONG) {
+            Taken::Block(block) => block,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn small_blocks_become_one() {
+        let (sender, receiver) = queue();
+        assert!(matches!(receiver.take(Duration::ZERO), Taken::Nothing));
+        for number in 1..=5 {
+            sender.send(block(number, 100)).unwrap();
+        }
+        // It could grow still.
+        assert!(matches!(receiver.take(Duration::ZERO), Taken::Nothing));
+        let one = taken(&receiver);
+        assert_eq!((one.events, one.bytes(), one.wal_end), (5, 500, Lsn(5)));
+        assert!(matches!(receiver.take(LINGER), Taken::Nothing));
+    }
+
+    #[test]
+    fn a_large_block_is_there_at_once_and_does_not_grow_without_bound() {
+        let (sender, receiver) = queue();
+        sender.send(block(1, LARGE_BYTES)).unwrap();
+        assert!(
+            matches!(receiver.take(Duration::ZERO), Taken::Block(one) if one.bytes() == LARGE_BYTES)
+        );
+        sender.send(block(2, LARGE_BYTES)).unwrap();
+        sender.send(block(3, LARGE_BYTES)).unwrap();
+        assert_eq!(taken(&receiver).bytes(), LARGE_BYTES);
+        assert_eq!(taken(&receiver).bytes(), LARGE_BYTES);
+    }
+
+    #[test]
+    fn whoever_waits_is_woken_and_told_of_the_end() {
+        let (sender, receiver) = queue();
+        let thread = std::thread::spawn(move || {
+            let first = taken(&receiver);
+            let second = taken(&receiver);
+            let end = receiver.take(LONG);
+            (first.events + second.events, matches!(end, Taken::Closed))
+        });
+        sender.send(block(1, 10)).unwrap();
+        // Longer than it waits for more.
+        std::thread::sleep(4 * LINGER);
+        sender.send(block(2, 10)).unwrap();
+        drop(sender);
+        assert_eq!(thread.join().unwrap(), (2, true));
+    }
+
+    #[test]
+    fn nobody_takes_what_is_left() {
+        let (sender, receiver) = queue();
+        drop(receiver);
+        assert_eq!(sender.send(block(1, 10)).unwrap_err().events, 1);
+    }
+
+    #[test]
+    fn a_full_queue_is_waited_for() {
+        let (sender, receiver) = queue();
+        let count = 3 * BLOCKS_MAX as u64;
+        let thread = std::thread::spawn(move || {
+            for number in 1..=count {
+                sender.send(block(number, LARGE_BYTES)).unwrap();
+            }
+        });
+        for number in 1..=count {
+            assert_eq!(taken(&receiver).wal_end, Lsn(number));
+            assert!(receiver.0.state.lock().blocks.len() <= BLOCKS_MAX);
+        }
+        thread.join().unwrap();
+        assert!(matches!(receiver.take(LONG), Taken::Closed));
+    }
+}
