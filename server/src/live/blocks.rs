@@ -16,6 +16,8 @@ use redostream_engine::limits::{BLOCK_BYTES, BLOCK_SLACK_BYTES};
 const BLOCKS_MAX: usize = 16;
 /// Bytes up to which they are put together.
 const MERGED_BYTES_MAX: usize = BLOCK_BYTES + BLOCK_SLACK_BYTES;
+/// So many are put together at most: a few bytes of each may keep a whole chunk's rows in memory.
+const MERGED_MAX: usize = 8;
 /// A block of so many bytes is not waited for to grow.
 const LARGE_BYTES: usize = BLOCK_BYTES / 4 * 3;
 /// How long a smaller one is waited for.
@@ -54,7 +56,8 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    blocks: VecDeque<Block>,
+    /// Each with the number of those that it was made of.
+    blocks: VecDeque<(Block, usize)>,
     /// Whether the receiver waits, and for what.
     awaited: Awaited,
     /// Whether one of the ends is gone.
@@ -73,7 +76,10 @@ impl State {
     /// Whether the first block does not get larger.
     fn is_large(&self) -> bool {
         let first = self.blocks.front();
-        self.blocks.len() > 1 || first.is_some_and(|block| block.bytes() >= LARGE_BYTES)
+        self.blocks.len() > 1
+            || first.is_some_and(|(block, made_of)| {
+                *made_of == MERGED_MAX || block.bytes() >= LARGE_BYTES
+            })
     }
 
     fn satisfies(&self) -> bool {
@@ -94,14 +100,19 @@ impl Sender {
                 return Err(Box::new(block));
             }
             block = match state.blocks.back_mut() {
-                Some(last) => match last.append(block, MERGED_BYTES_MAX) {
-                    Ok(()) => break,
-                    Err(apart) => *apart,
-                },
-                None => block,
+                Some((last, made_of)) if *made_of < MERGED_MAX => {
+                    match last.append(block, MERGED_BYTES_MAX) {
+                        Ok(()) => {
+                            *made_of += 1;
+                            break;
+                        }
+                        Err(apart) => *apart,
+                    }
+                }
+                _ => block,
             };
             if state.blocks.len() < BLOCKS_MAX {
-                state.blocks.push_back(block);
+                state.blocks.push_back((block, 1));
                 break;
             }
             self.0.emptied.wait(&mut state);
@@ -148,7 +159,7 @@ impl Receiver {
         let closed = state.closed;
         drop(state);
         match taken {
-            Some(block) => {
+            Some((block, _)) => {
                 self.0.emptied.notify_one();
                 Taken::Block(block)
             }
@@ -207,6 +218,11 @@ mod tests {
         let one = taken(&receiver);
         assert_eq!((one.events, one.bytes(), one.wal_end), (5, 500, Lsn(5)));
         assert!(matches!(receiver.take(LINGER), Taken::Nothing));
+        for number in 6..=6 + MERGED_MAX as u64 {
+            sender.send(block(number, 1)).unwrap();
+        }
+        assert_eq!(taken(&receiver).events, MERGED_MAX as u64);
+        assert_eq!(taken(&receiver).events, 1);
     }
 
     #[test]
