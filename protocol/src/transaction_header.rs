@@ -21,12 +21,12 @@ impl TransactionHeader {
 #[inline]
 fn plain(payload: &[u8]) -> Option<TransactionHeader> {
     let mut rest = payload;
-    let timeline = number(&mut rest)?;
-    let commit_lsn = number(&mut rest)?;
-    let end_lsn = number(&mut rest)?;
-    let xid = number(&mut rest)?;
-    let database = number(&mut rest)?;
-    let time = number(&mut rest)?;
+    let timeline = number::<5>(&mut rest)?;
+    let commit_lsn = number::<8>(&mut rest)?;
+    let end_lsn = number::<8>(&mut rest)?;
+    let xid = number::<5>(&mut rest)?;
+    let database = number::<5>(&mut rest)?;
+    let time = number::<8>(&mut rest)?;
     if rest != [0, 0] {
         return None;
     }
@@ -42,11 +42,12 @@ fn plain(payload: &[u8]) -> Option<TransactionHeader> {
     })
 }
 
-/// A number in Postcard's variable-length form, of at most eight bytes.
+/// A number in Postcard's variable-length form, of at most so many bytes; one of 32 bits has no more
+/// than five.
 #[inline(always)]
-fn number(from: &mut &[u8]) -> Option<u64> {
+fn number<const BYTES: usize>(from: &mut &[u8]) -> Option<u64> {
     let mut value = 0;
-    for (at, byte) in from.iter().take(8).enumerate() {
+    for (at, byte) in from.iter().take(BYTES).enumerate() {
         value |= u64::from(byte & 0x7f) << (7 * at);
         if byte & 0x80 == 0 {
             *from = &from[at + 1..];
@@ -64,6 +65,29 @@ mod tests {
 
     fn any_number() -> impl Strategy<Value = u64> {
         (any::<u64>(), 0..64u32).prop_map(|(number, shift)| number >> shift)
+    }
+
+    fn postcards(payload: &[u8]) -> Option<TransactionHeader> {
+        let read = postcard::take_from_bytes::<TransactionHeader>(payload);
+        read.ok()
+            .filter(|(_, rest)| rest.is_empty())
+            .map(|(header, _)| header)
+    }
+
+    #[test]
+    fn longer_than_they_need_be() {
+        for (number, zeros) in (0..6).flat_map(|number| (1..10).map(move |zeros| (number, zeros))) {
+            let mut payload = Vec::new();
+            for at in 0..6 {
+                if at == number {
+                    payload.extend(vec![0x80; zeros]);
+                }
+                payload.push(0);
+            }
+            payload.extend([0, 0]);
+            let read = TransactionHeader::read(&payload);
+            assert_eq!(read, postcards(&payload), "{number} has {zeros} bytes more");
+        }
     }
 
     proptest! {
@@ -97,9 +121,7 @@ mod tests {
                 payload[at] = byte;
             }
             payload.extend(more);
-            let wanted = postcard::take_from_bytes::<TransactionHeader>(&payload);
-            let wanted = wanted.ok().filter(|(_, rest)| rest.is_empty());
-            prop_assert_eq!(TransactionHeader::read(&payload), wanted.map(|(header, _)| header));
+            prop_assert_eq!(TransactionHeader::read(&payload), postcards(&payload));
         }
     }
 }

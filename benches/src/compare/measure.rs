@@ -200,12 +200,21 @@ impl Serving {
             _state: state,
         };
         // The live pipeline must be at its end, or it would take part in what is measured.
+        serving.settle()?;
+        Ok(serving)
+    }
+
+    /// Waits until it does nothing any more.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn settle(&self) -> Result<()> {
         let mut before = -1.0;
         loop {
             std::thread::sleep(Duration::from_millis(300));
-            let now = process_seconds(serving.process.process())?;
+            let now = process_seconds(self.process.process())?;
             if now - before < 0.03 {
-                return Ok(serving);
+                return Ok(());
             }
             before = now;
         }
@@ -255,6 +264,8 @@ fn deliver(plan: &Plan, log: &Log, measured: &mut Measured) -> Result<()> {
         let theirs = waldump(log)?.wall;
         let before = process_seconds(serving.process())?;
         pairs.push((theirs, stat(&ours()?, "seconds")?));
+        // A pipeline that has not ended yet would halve the next one's memory.
+        serving.settle()?;
         let between = process_seconds(serving.process())?;
         serving.subscribe(plan, log, 4, false)?;
         cpu += between - before;

@@ -136,7 +136,8 @@ impl Planner {
         }
         let target = target.min(available.end);
         if available.closed {
-            if target <= next {
+            // A record that goes on beyond the end of files that nothing is added to is no record.
+            if target <= next || available.end <= self.tried {
                 return Ok(Planned::End);
             }
             return Ok(Planned::Chunk(self.take(next, target, available.end)));

@@ -25,8 +25,7 @@ use super::{Available, Origin, Restore, Source, SourceError};
 use crate::framing::format::WalFormat;
 use crate::limits::{OPEN_SEGMENTS_MAX, SEGMENTS_AHEAD_MAX, WAL_PAGE_BYTES};
 
-/// How often files are looked at while waiting for more, and whether those that were there still are
-/// while reading goes on.
+/// How often files are looked at while waiting for more.
 const POLL: Duration = Duration::from_millis(20);
 /// How long a hole may stand among files that still come in, before it is an error: copies of
 /// several segments may finish in any order.
@@ -103,8 +102,6 @@ struct Row {
     next: u64,
     /// Where files end that nothing is added to, and whether that is the end of all.
     last: Option<(Lsn, bool)>,
-    /// When files were last looked at.
-    looked: Option<Instant>,
 }
 
 impl FileSource {
@@ -365,17 +362,12 @@ impl FileSource {
         let history = self.history();
         let mut row = *self.row.lock();
         let known = row.first <= first && first < row.next;
-        // Each chunk asks. If a file is gone already, reading says so.
-        if known && row.looked.is_some_and(|at| at.elapsed() < POLL) {
-            return Ok((self.size.start(row.next), false));
-        }
         // What stood there may have been removed since.
         if !known || (!self.closed && self.directories.find(first, &history)?.is_none()) {
             row = Row {
                 first,
                 next: first,
                 last: None,
-                looked: None,
             };
         }
         if let Some(last) = row.last.filter(|(end, _)| from < *end) {
@@ -405,7 +397,6 @@ impl FileSource {
             closed = !self.directories.neighbours(last, &history)?.1;
             row.last = Some((end, closed));
         }
-        row.looked = Some(Instant::now());
         *self.row.lock() = row;
         Ok((end, closed))
     }

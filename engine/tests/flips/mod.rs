@@ -7,6 +7,7 @@
 //! `REDOSTREAM_FLIPS=10000 cargo test -p redostream-engine --test main many_flips -- --ignored
 //! --nocapture` tries many and prints the outcomes; `REDOSTREAM_SEED` repeats a run.
 
+mod cut;
 mod meaning;
 
 use std::collections::BTreeMap;
@@ -41,7 +42,9 @@ pub(crate) struct Laid {
     format: &'static WalFormat,
     bootstrap: Bootstrap,
     catalog: Catalog,
+    decoders: usize,
     end: Lsn,
+    stop: StopToken,
     pub(crate) segments: Vec<Segment>,
     /// The events of the log as it is.
     pub(crate) truth: Vec<u8>,
@@ -85,7 +88,9 @@ impl Laid {
             format,
             bootstrap,
             catalog,
+            decoders: 1,
             end,
+            stop: StopToken::default(),
             segments: Vec::new(),
             truth: Vec::new(),
         };
@@ -168,14 +173,14 @@ impl Laid {
         let options = PipelineOptions {
             restart_points: pipeline::RestartRequest::default(),
             room_wait: pipeline::ROOM_WAIT,
-            decoders: 1,
+            decoders: self.decoders,
             partitions: 1,
             chunk_bytes: 256 * 1024,
             end: self.end,
         };
-        let stop = StopToken::default();
         let assembler = Assembler::new(64 << 20, Box::new(spill));
-        pipeline::run(&*source, gate, assembler, &options, events, counters, &stop).0
+        let stop = &self.stop;
+        pipeline::run(&*source, gate, assembler, &options, events, counters, stop).0
     }
 
     /// Flips one bit, decodes, flips it back. Says what came of it.

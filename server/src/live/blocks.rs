@@ -12,15 +12,15 @@ use parking_lot::{Condvar, Mutex};
 use redostream_engine::feed::block::Block;
 use redostream_engine::limits::{BLOCK_BYTES, BLOCK_SLACK_BYTES};
 
-/// Blocks that wait for the subscriber.
-const BLOCKS_MAX: usize = 16;
+/// Blocks that wait for the subscriber, each made of several.
+const BLOCKS_MAX: usize = 8;
 /// Bytes up to which they are put together.
 const MERGED_BYTES_MAX: usize = BLOCK_BYTES + BLOCK_SLACK_BYTES;
 /// So many are put together at most: a few bytes of each may keep a whole chunk's rows in memory.
-const MERGED_MAX: usize = 8;
+const MERGED_MAX: usize = 4;
 /// A block of so many bytes is not waited for to grow.
 const LARGE_BYTES: usize = BLOCK_BYTES / 4 * 3;
-/// How long a smaller one is waited for.
+/// How long whoever takes blocks waits for a smaller one to grow.
 const LINGER: Duration = Duration::from_millis(2);
 
 /// The two ends of a queue.

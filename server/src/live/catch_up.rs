@@ -71,9 +71,6 @@ impl Drop for Share {
 /// A running catch-up pipeline.
 pub(super) struct CatchUp {
     blocks: Receiver,
-    /// Let go with it: its thread ends a moment later, and who comes back at once shall not have to
-    /// make do with half.
-    _share: Share,
     stop: StopToken,
     thread: Option<JoinHandle<Result<(), EngineError>>>,
 }
@@ -133,11 +130,13 @@ impl CatchUp {
         tracing::info!(from = %at, %start, "catch-up pipeline started");
         let thread = std::thread::Builder::new()
             .name("catch-up".to_owned())
-            .spawn(move || run(&live, gate, assembler, sender, &stopped))
+            .spawn(move || {
+                let _share = share;
+                run(&live, gate, assembler, sender, &stopped)
+            })
             .map_err(|error| internal(&error))?;
         let catch_up = CatchUp {
             blocks,
-            _share: share,
             stop,
             thread: Some(thread),
         };

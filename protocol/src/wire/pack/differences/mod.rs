@@ -4,8 +4,9 @@
 //! for eight bytes (BMI2, beside AVX2 for the rest) and for 64 (AVX-512 VBMI2); the code that uses them
 //! is made to be inlined into a loop over events that is compiled for them. All ways give the same.
 //!
-//! Blocks are passed by reference, from where they are to where they go: what is written in small
-//! pieces and read back in large ones at once makes the processor wait.
+//! Where they come from and where they go blocks are passed by reference, and between them held in
+//! registers: what is written in small pieces and read back in large ones at once makes the processor
+//! wait.
 
 mod portable;
 #[cfg(target_arch = "x86_64")]
@@ -117,8 +118,8 @@ pub(super) fn write<D: Differences>(
 }
 
 /// The other way: the next block of a payload, of which `bytes` are still to come, from that of the
-/// payload before, and its mask. Takes away what belongs to it from the beginning of `masks` and of `changed`; none
-/// if they have too few, or where the mask goes beyond the bytes.
+/// payload before, and its mask. Takes away what belongs to it from the beginning of `masks` and of
+/// `changed`; none if they have too few, or where the mask goes beyond the bytes.
 #[inline(always)]
 pub(super) fn read_block<D: Differences>(
     differences: D,
