@@ -60,17 +60,6 @@ impl BufferPool {
             bytes <= buffer.len(),
             "only bytes that are there can be shared"
         );
-        self.lend(buffer, bytes)
-    }
-
-    /// As [`Self::freeze`], all of it.
-    #[must_use]
-    pub fn freeze_all(&self, buffer: Vec<u8>) -> Bytes {
-        let bytes = buffer.len();
-        self.lend(buffer, bytes)
-    }
-
-    fn lend(&self, buffer: Vec<u8>, bytes: usize) -> Bytes {
         Bytes::from_owner(Lent {
             buffer,
             bytes,

@@ -519,9 +519,10 @@ impl BlockBuilder {
             self.glue.clear();
             copy
         } else {
+            let bytes = self.glue.len();
             let glue = std::mem::take(&mut self.glue);
             match &self.passing {
-                Some(pool) => pool.freeze_all(glue),
+                Some(pool) => pool.freeze(glue, bytes),
                 None => Bytes::from(glue),
             }
         };
