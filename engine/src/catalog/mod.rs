@@ -119,10 +119,16 @@ impl Catalog {
         }
     }
 
-    /// Puts pages (8192 bytes each) of a copied file in place. False if they lie beyond what a
-    /// catalog can be.
-    pub fn load_file(&mut self, node: RelFileNode, first_block: u32, pages: &[u8]) -> bool {
-        self.store.load(node, first_block, pages)
+    /// Puts pages (8192 bytes each) of a copied file of `catalog` in place. False if they lie beyond
+    /// what a catalog can be.
+    pub fn load_file(
+        &mut self,
+        node: RelFileNode,
+        catalog: Oid,
+        first_block: u32,
+        pages: &[u8],
+    ) -> bool {
+        self.store.load(node, catalog, first_block, pages)
     }
 
     /// Puts a copied relation map in force; `database` is 0 for the shared one.
@@ -514,8 +520,8 @@ impl CatalogSink for Catalog {
         self.load_map(database, tablespace, map.clone());
     }
 
-    fn file(&mut self, node: RelFileNode, first_block: u32, pages: &[u8]) {
-        self.load_file(node, first_block, pages);
+    fn file(&mut self, node: RelFileNode, catalog: Oid, first_block: u32, pages: &[u8]) {
+        self.load_file(node, catalog, first_block, pages);
     }
 
     fn next_xid(&mut self, next: Xid) {

@@ -82,7 +82,7 @@ mod tests {
         };
         let format = WalFormat::of_major(15).unwrap();
         let mut catalog = Catalog::new(format);
-        assert!(catalog.load_file(node, 2, &[7; 2 * HEAP_PAGE_BYTES]));
+        assert!(catalog.load_file(node, Oid(1259), 2, &[7; 2 * HEAP_PAGE_BYTES]));
         let mut copy = catalog.clone();
         let pages = copy.take_pages();
         let blocks: Vec<u32> = pages.iter().map(|page| page.block).collect();

@@ -270,8 +270,15 @@ impl Store {
 
     // ---- files ----
 
-    /// Puts pages of a copied file in place.
-    pub(crate) fn load(&mut self, node: RelFileNode, first_block: u32, bytes: &[u8]) -> bool {
+    /// Puts pages of a copied file of `catalog` in place.
+    pub(crate) fn load(
+        &mut self,
+        node: RelFileNode,
+        catalog: Oid,
+        first_block: u32,
+        bytes: &[u8],
+    ) -> bool {
+        self.track(node, catalog);
         let file = Arc::make_mut(self.files.entry(node).or_default());
         let mut fits = true;
         for (block, bytes) in (first_block..).zip(bytes.chunks_exact(HEAP_PAGE_BYTES)) {

@@ -90,7 +90,7 @@ impl CatalogSink for Kept {
         assert!(!map.entries().is_empty());
     }
 
-    fn file(&mut self, node: RelFileNode, first_block: u32, pages: &[u8]) {
+    fn file(&mut self, node: RelFileNode, _catalog: Oid, first_block: u32, pages: &[u8]) {
         let home = DatabaseHome {
             database: node.database,
             tablespace: node.tablespace,

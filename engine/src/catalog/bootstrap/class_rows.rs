@@ -40,12 +40,17 @@ pub const LEFT_OUT: [Oid; 6] = [
 /// TOAST heap, or the transient heap by which one of them is rewritten.
 #[must_use]
 pub fn is_tracked(oid: Oid, rewrite_of: Oid) -> bool {
-    let catalog = if rewrite_of.is_valid() {
+    let catalog = catalog_of(oid, rewrite_of);
+    catalog.is_valid() && catalog < Oid::FIRST_NORMAL && !LEFT_OUT.contains(&catalog)
+}
+
+/// What a relation's files are to count as: the catalog it is, or is about to replace.
+const fn catalog_of(oid: Oid, rewrite_of: Oid) -> Oid {
+    if rewrite_of.is_valid() {
         rewrite_of
     } else {
         oid
-    };
-    catalog.is_valid() && catalog < Oid::FIRST_NORMAL && !LEFT_OUT.contains(&catalog)
+    }
 }
 
 const LINE_POINTERS_OFFSET: usize = 24;
@@ -64,6 +69,13 @@ pub(crate) struct ClassRow {
     pub(crate) tablespace: Oid,
     /// The relation it is about to replace.
     pub(crate) rewrite_of: Oid,
+}
+
+impl ClassRow {
+    /// The catalog whose files are the relation's.
+    pub(crate) const fn catalog(&self) -> Oid {
+        catalog_of(self.oid, self.rewrite_of)
+    }
 }
 
 /// Reads the rows of tracked relations from whole pages of `pg_class` into `rows`.

@@ -8,7 +8,7 @@
 //!
 //! A file that vanishes meanwhile was dropped after the redo LSN, or replaced; the log tells.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -297,30 +297,32 @@ impl<'a> Loader<'a> {
 
     fn load_files(
         &mut self,
-        nodes: &BTreeSet<NodeKey>,
+        nodes: &BTreeMap<NodeKey, Oid>,
         sink: &mut impl CatalogSink,
     ) -> Result<(), BootstrapError> {
         let mut tasks = Vec::new();
-        for key in nodes {
+        for (key, catalog) in nodes {
             let of_node = self.tasks(key.node())?;
             self.files += u64::from(!of_node.is_empty());
-            tasks.extend(of_node);
+            tasks.extend(of_node.into_iter().map(|task| (task, *catalog)));
         }
         for batch in tasks.chunks(LOAD_TASKS_MAX) {
             let loaded = batch
                 .par_iter()
-                .map(|task| task.load())
+                .map(|(task, _)| task.load())
                 .collect::<Result<Vec<_>, _>>()?;
-            for (task, pages) in batch.iter().zip(loaded) {
-                self.take(task, pages, sink);
+            for ((task, catalog), loaded) in batch.iter().zip(loaded) {
+                self.take(task, &loaded);
+                sink.file(task.node, *catalog, task.first_block, &loaded.pages);
             }
         }
         Ok(())
     }
 
-    fn take(&mut self, task: &Task, loaded: Loaded, sink: &mut impl CatalogSink) {
+    /// Notes what was found in pages.
+    fn take(&mut self, task: &Task, loaded: &Loaded) {
         self.bytes += loaded.pages.len() as u64;
-        self.multixacts.extend(loaded.multixacts);
+        self.multixacts.extend(&loaded.multixacts);
         if let Some((lsn, at)) = loaded.highest
             && self.newest_page.is_none_or(|page| page.lsn < lsn)
         {
@@ -330,7 +332,6 @@ impl<'a> Loader<'a> {
                 block: task.first_block + at as u32,
             });
         }
-        sink.file(task.node, task.first_block, &loaded.pages);
     }
 
     /// The pieces of a relation's file, segment after segment; none if it does not exist.
@@ -386,14 +387,14 @@ impl NodeKey {
     }
 }
 
-/// The files that these rows name. A row without a file number is of a mapped relation, or of the
-/// transient by which one is rewritten: that has its own oid as its file.
+/// The files that these rows name, each with its catalog. A row without a file number is of a
+/// mapped relation, or of the transient by which one is rewritten: that has its own oid as its file.
 fn nodes<'r>(
     home: DatabaseHome,
     map: &RelationMap,
     rows: impl Iterator<Item = &'r ClassRow>,
-) -> BTreeSet<NodeKey> {
-    let mut nodes = BTreeSet::new();
+) -> BTreeMap<NodeKey, Oid> {
+    let mut nodes = BTreeMap::new();
     for row in rows {
         let tablespace = if row.tablespace.is_valid() {
             row.tablespace
@@ -401,11 +402,12 @@ fn nodes<'r>(
             home.tablespace
         };
         let mut add = |relation: Oid| {
-            nodes.insert(NodeKey {
+            let key = NodeKey {
                 tablespace,
                 database: home.database,
                 relation,
-            });
+            };
+            nodes.insert(key, row.catalog());
         };
         if row.file.is_valid() {
             add(row.file);

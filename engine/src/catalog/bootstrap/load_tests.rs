@@ -1,4 +1,5 @@
 use super::*;
+use crate::catalog::Catalog;
 use crate::catalog::bootstrap::class_rows::{craft_page, craft_row};
 use crate::catalog::bootstrap::control_file::craft_control;
 use crate::catalog::filenodes::craft_map;
@@ -14,6 +15,7 @@ struct Kept {
     maps: BTreeMap<(u32, u32), RelationMap>,
     pages: BTreeMap<(RelFileNode, u32), Vec<u8>>,
     empty: Vec<RelFileNode>,
+    catalogs: BTreeMap<u32, u32>,
     multixacts: Multixacts,
     commit_log: CommitLog,
 }
@@ -27,7 +29,8 @@ impl CatalogSink for Kept {
         self.maps.insert((database.0, tablespace.0), map.clone());
     }
 
-    fn file(&mut self, node: RelFileNode, first_block: u32, pages: &[u8]) {
+    fn file(&mut self, node: RelFileNode, catalog: Oid, first_block: u32, pages: &[u8]) {
+        self.catalogs.insert(node.relation.0, catalog.0);
         if pages.is_empty() {
             self.empty.push(node);
         }
@@ -164,6 +167,16 @@ fn catalogs_are_loaded_and_nothing_else() {
     let expected: BTreeSet<_> = expected.iter().map(ToString::to_string).collect();
     assert_eq!(kept.files(), expected);
     assert_eq!(kept.empty.len(), 1);
+    let catalogs = [
+        (1249, 1249),
+        (1262, 1262),
+        (2604, 2604),
+        (3456, 3456),
+        (16_700, 1262),
+        (16_800, 1249),
+        (20_000, 1259),
+    ];
+    assert_eq!(kept.catalogs, BTreeMap::from(catalogs));
     assert_eq!(kept.databases, [(5, 1663)]);
     assert_eq!(kept.maps.len(), 2);
     assert_eq!(kept.commit_log.get(Xid(10)), XidStatus::Committed);
@@ -188,6 +201,59 @@ fn catalogs_are_loaded_and_nothing_else() {
     let mut readiness = bootstrap.readiness();
     readiness.reached(bootstrap.checkpoint_lsn).unwrap();
     assert_eq!(readiness.ready_at(), Some(bootstrap.checkpoint_lsn));
+}
+
+/// Cuts `pg_class` to nothing once its rows have been read, as a rewrite of it that ends then does.
+struct Rewritten<'a> {
+    root: &'a Path,
+    catalog: Catalog,
+}
+
+impl CatalogSink for Rewritten<'_> {
+    fn database(&mut self, database: DatabaseOid, tablespace: Oid) {
+        CatalogSink::database(&mut self.catalog, database, tablespace);
+        for segment in ["20000", "20000.1", "20000.2"] {
+            fs::write(self.root.join("base/5").join(segment), []).unwrap();
+        }
+    }
+
+    fn map(&mut self, database: DatabaseOid, tablespace: Oid, map: &RelationMap) {
+        self.catalog.map(database, tablespace, map);
+    }
+
+    fn file(&mut self, node: RelFileNode, catalog: Oid, first_block: u32, pages: &[u8]) {
+        self.catalog.file(node, catalog, first_block, pages);
+    }
+
+    fn multixacts(&mut self, multixacts: Multixacts) {
+        self.catalog.multixacts(multixacts);
+    }
+
+    fn commit_log(&mut self, commit_log: CommitLog) {
+        self.catalog.commit_log(commit_log);
+    }
+}
+
+#[test]
+fn files_are_followed_though_pg_class_is_rewritten_before_they_are_read() {
+    let crafted = craft(|bytes| bytes[16] = 6);
+    let directory = DataDirectory::open(crafted.path()).unwrap();
+    let mut sink = Rewritten {
+        root: crafted.path(),
+        catalog: Catalog::new(directory.format()),
+    };
+    load(&directory, Some(&At(0x400_0000)), &mut sink).unwrap();
+    let node = |relation| RelFileNode {
+        tablespace: Oid(1663),
+        database: Oid(5),
+        relation: Oid(relation),
+    };
+    let store = &sink.catalog.store;
+    assert_eq!(store.file(node(20_000)).unwrap().blocks(), 0);
+    for (file, catalog) in [(2604, 2604), (16_800, 1249), (3456, 3456)] {
+        assert_eq!(store.owner(node(file)), Some(Oid(catalog)));
+        assert!(store.keeps(node(file)));
+    }
 }
 
 #[test]

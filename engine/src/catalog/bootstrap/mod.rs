@@ -44,9 +44,12 @@ pub trait CatalogSink {
     /// A relation map; `database` is 0 and `tablespace` 1664 for that of the shared catalogs.
     fn map(&mut self, database: DatabaseOid, tablespace: Oid, map: &RelationMap);
 
-    /// Whole pages of a relation's file, from `first_block` on, in rising order of blocks. A file
+    /// Whole pages of a file of `catalog`, from `first_block` on, in rising order of blocks. A file
     /// that is there but empty is told with no pages.
-    fn file(&mut self, node: RelFileNode, first_block: u32, pages: &[u8]);
+    ///
+    /// Whose file it is cannot be left to the pages of `pg_class` among those told: a rewrite of
+    /// `pg_class` that ended meanwhile has cut the file that said so to nothing.
+    fn file(&mut self, node: RelFileNode, catalog: Oid, first_block: u32, pages: &[u8]);
 
     /// Transactions from this one on begin after the redo LSN.
     fn next_xid(&mut self, _next: Xid) {}

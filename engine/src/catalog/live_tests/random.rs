@@ -1,5 +1,5 @@
-//! Random statements of several sessions at once; the directory is read in the middle of it, or
-//! after a crash.
+//! Random statements of several sessions at once; the directory is read again and again in the
+//! middle of it, or after a crash.
 
 use redostream_protocol::Lsn;
 use redostream_protocol::ids::ParseLsnError;
@@ -9,7 +9,7 @@ use redostream_testdata::generator::{Size, generate};
 use redostream_testdata::server::{MAJORS, Server};
 
 use super::follower::Follower;
-use super::said::{SESSION, TABLES, ask, assert_same, check};
+use super::said::{SESSION, Said, TABLES, ask, assert_same, check};
 use super::steps::BEFORE;
 use super::wal::Wal;
 use crate::catalog::Catalog;
@@ -36,7 +36,7 @@ enum How {
     Crashed,
 }
 
-/// Random SQL of several sessions at once; the directory is read somewhere in the middle of it.
+/// Random SQL of several sessions at once; the directory is read in the middle of it.
 fn run_random(major: u32, seed: u64, how: How) {
     let Some(server) = Server::for_test(major) else {
         return;
@@ -55,7 +55,7 @@ fn run_random(major: u32, seed: u64, how: How) {
         .unwrap();
     let wal = cluster.data().join("pg_wal");
     let copy = cluster.root().join("copy");
-    let mut follower = None;
+    let mut loaded = Vec::new();
     if how == How::Live {
         let upkeep = UPKEEP.repeat(6);
         let mut sessions = script.sessions.clone();
@@ -63,13 +63,16 @@ fn run_random(major: u32, seed: u64, how: How) {
         std::thread::scope(|scope| {
             let cluster = &cluster;
             let running = scope.spawn(move || cluster.run_scripts("d", &sessions).unwrap());
-            std::thread::sleep(std::time::Duration::from_millis(500 + seed % 700));
-            // The log up to M is there only once it is written; followed below.
-            let directory = DataDirectory::open(cluster.data()).unwrap();
-            let mut catalog = Catalog::new(directory.format());
-            let bootstrap = load(&directory, Some(&Running(cluster)), &mut catalog).unwrap();
+            while loaded.len() < LOADS_MAX && !running.is_finished() {
+                std::thread::sleep(std::time::Duration::from_millis(100 + seed % 100));
+                // The log up to M is there only once it is written; followed below.
+                let directory = DataDirectory::open(cluster.data()).unwrap();
+                let mut catalog = Catalog::new(directory.format());
+                let upstream = Running(cluster);
+                let bootstrap = load(&directory, Some(&upstream), &mut catalog).unwrap();
+                loaded.push((catalog, bootstrap, directory.format()));
+            }
             running.join().unwrap();
-            follower = Some((catalog, bootstrap, directory.format()));
         });
     } else {
         cluster.run_scripts("d", &script.sessions).unwrap();
@@ -99,34 +102,39 @@ fn run_random(major: u32, seed: u64, how: How) {
     drop(session);
     cluster.flushed_lsn().unwrap();
 
-    let mut follower = match follower {
-        Some((catalog, bootstrap, format)) => {
-            let wal = Wal::open(&wal, format, bootstrap.segment_bytes, bootstrap.redo);
-            let prepared = bootstrap.prepared.iter();
-            let mut follower = Follower {
-                catalog,
-                transactions: Transactions::default(),
-                prepared: prepared.map(|prepared| prepared.xid).collect(),
-                wal,
-            };
-            let records = follower.follow(bootstrap.rule.at_least);
-            eprintln!("{records} records up to {}", bootstrap.rule.at_least);
-            follower.catalog.consistent().unwrap();
-            follower
-        }
-        None => {
-            let mut follower = Follower::new(&copy, &wal, None);
-            follower.follow(all[0].lsn);
-            follower.catalog.consistent().unwrap();
-            follower
-        }
-    };
-    for said in &all {
-        check(&mut follower, said);
+    if how == How::Crashed {
+        let mut follower = Follower::new(&copy, &wal, None);
+        follower.follow(all[0].lsn);
+        follower.catalog.consistent().unwrap();
+        compare(&mut follower, &all, &tables);
+    }
+    for (catalog, bootstrap, format) in loaded {
+        let prepared = bootstrap.prepared.iter();
+        let mut follower = Follower {
+            catalog,
+            transactions: Transactions::default(),
+            prepared: prepared.map(|prepared| prepared.xid).collect(),
+            wal: Wal::open(&wal, format, bootstrap.segment_bytes, bootstrap.redo),
+        };
+        let (from, to) = (bootstrap.redo, bootstrap.rule.at_least);
+        let records = follower.follow(to);
+        eprintln!("{records} records from {from} to {to}");
+        follower.catalog.consistent().unwrap();
+        compare(&mut follower, &all, &tables);
+    }
+}
+
+/// What is followed from here on is what the server said.
+fn compare(follower: &mut Follower, all: &[Said], tables: &str) {
+    for said in all {
+        check(follower, said);
     }
     let database = follower.database_oid("d");
-    assert_same(&follower.tables(database), &tables, "tables");
+    assert_same(&follower.tables(database), tables, "tables");
 }
+
+/// How often a directory is read while its server writes to it.
+const LOADS_MAX: usize = 12;
 
 const UPKEEP: &str = "
 vacuum full pg_class; create table up (a serial primary key, b text); checkpoint; vacuum pg_attribute;
