@@ -61,7 +61,7 @@ fn framing(criterion: &mut Criterion) {
     for (name, log) in &logs {
         let records = log.frame(1).records;
         group.throughput(Throughput::Elements(records));
-        let mut buffers = ChunkBuffers::over(log.bytes().to_vec());
+        let mut buffers = ChunkBuffers::over(log.bytes());
         group.bench_function(*name, |bencher| {
             bencher.iter(|| {
                 let chunk = log.frame_in(1, std::mem::take(&mut buffers));
@@ -238,7 +238,7 @@ fn relations(criterion: &mut Criterion) {
         let tops = tops(&chunk);
         let (arenas, mut scratch) = (Arenas::new(), Scratch::default());
         group.throughput(Throughput::Elements(chunk.rows));
-        let mut buffers = ChunkBuffers::over(log.bytes().to_vec());
+        let mut buffers = ChunkBuffers::over(log.bytes());
         group.bench_function(BenchmarkId::from_parameter(relations), |bencher| {
             bencher.iter(|| {
                 let chunk = log.frame_in(1, std::mem::take(&mut buffers));

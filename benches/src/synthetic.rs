@@ -118,7 +118,7 @@ impl LogBuilder {
     /// Frames the whole log as one chunk.
     #[must_use]
     pub fn frame(&self, partitions: u32) -> FramedChunk {
-        self.frame_in(partitions, ChunkBuffers::over(self.bytes.clone()))
+        self.frame_in(partitions, ChunkBuffers::over(&self.bytes))
     }
 
     /// As [`Self::frame`], in buffers that hold the log's bytes.

@@ -104,7 +104,7 @@ fuzz_target!(|data: &[u8]| {
         end: base.add(48),
     };
     let tracked = TrackedFiles::default();
-    let mut framer = Framer::new(rules, &tracked, span, ChunkBuffers::over(bytes));
+    let mut framer = Framer::new(rules, &tracked, span, ChunkBuffers::over(&bytes));
     framer.run();
     let chunk = framer.finish();
     let targets = Targets {

@@ -275,7 +275,7 @@ proptest! {
         partitions in 1_u32..5,
     ) {
         let chunk = |partitions: u32| {
-            let mut chunk = ChunkBuffers::over(Vec::new()).into_chunk(Lsn(8192), partitions);
+            let mut chunk = ChunkBuffers::default().into_chunk(Lsn(8192), partitions);
             chunk.groups = (0..8)
                 .map(|g| Group { xid: Xid(100 + g), top: Xid(0), first: Lsn(1) })
                 .collect();

@@ -7,6 +7,7 @@ use super::format::WalFormat;
 use super::lookups::Lookups;
 use super::page::{LONG_HEADER_BYTES, SHORT_HEADER_BYTES, u32_at};
 use super::partition::{Group, OrderedEntry, Place, RowEntry};
+use super::wal_bytes::WalBytes;
 use crate::limits::WAL_PAGE_BYTES;
 
 /// Where and why a chunk ends before its plan said.
@@ -35,7 +36,7 @@ pub struct FirstRecord {
 #[derive(Debug, Default)]
 pub struct ChunkBuffers {
     /// For the WAL bytes.
-    pub bytes: Vec<u8>,
+    pub bytes: WalBytes,
     side: Vec<u8>,
     partitions: Vec<Vec<RowEntry>>,
     ordered: Vec<OrderedEntry>,
@@ -46,11 +47,11 @@ pub struct ChunkBuffers {
 }
 
 impl ChunkBuffers {
-    /// New buffers, over these bytes.
+    /// New buffers with these bytes.
     #[must_use]
-    pub fn over(bytes: Vec<u8>) -> Self {
+    pub fn over(bytes: &[u8]) -> Self {
         ChunkBuffers {
-            bytes,
+            bytes: bytes.into(),
             ..Self::default()
         }
     }
@@ -92,7 +93,7 @@ pub struct FramedChunk {
     /// LSN of `bytes[0]`, a page boundary.
     pub base: Lsn,
     /// The WAL bytes.
-    pub bytes: Vec<u8>,
+    pub bytes: WalBytes,
     /// Records that cross pages, put together.
     pub side: Vec<u8>,
     /// Row records by partition.
@@ -147,7 +148,11 @@ impl FramedChunk {
     #[inline]
     pub fn record(&self, place: Place) -> &[u8] {
         let (side, offset) = place.get();
-        let buffer = if side { &self.side } else { &self.bytes };
+        let buffer = if side {
+            &self.side[..]
+        } else {
+            &self.bytes[..]
+        };
         let length = u32_at(buffer, offset) as usize;
         &buffer[offset..offset + length]
     }

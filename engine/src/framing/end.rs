@@ -4,6 +4,7 @@ use redostream_protocol::Lsn;
 
 use super::chunk::{ChunkBuffers, FramedChunk, FramingRules, Span, Stop};
 use super::framer::{Framer, Progress};
+use super::wal_bytes::WalBytes;
 use crate::catalog::tracked::TrackedFiles;
 use crate::limits::{CHUNK_BYTES, WAL_PAGE_BYTES};
 use crate::source::{Source, SourceError};
@@ -54,9 +55,10 @@ fn frame(
 ) -> Result<FramedChunk, SourceError> {
     let tracked = TrackedFiles::default();
     let base = Lsn(span.start.0 / PAGE * PAGE);
-    let mut bytes = Vec::new();
-    read(source, base, span.end.add(PAGE).min(available), &mut bytes)?;
-    let mut framer = Framer::new(rules, &tracked, span, ChunkBuffers::over(bytes));
+    let mut buffers = ChunkBuffers::default();
+    let want = span.end.add(PAGE).min(available);
+    read(source, base, want, &mut buffers.bytes)?;
+    let mut framer = Framer::new(rules, &tracked, span, buffers);
     while let Progress::NeedsUpTo(lsn) = framer.run() {
         let (from, to) = (framer.available_end(), lsn.min(available));
         if to <= from {
@@ -70,18 +72,18 @@ fn frame(
     Ok(framer.finish())
 }
 
-fn read(source: &dyn Source, from: Lsn, to: Lsn, bytes: &mut Vec<u8>) -> Result<(), SourceError> {
+fn read(source: &dyn Source, from: Lsn, to: Lsn, bytes: &mut WalBytes) -> Result<(), SourceError> {
     let mut at = from;
     while at < to {
         let start = bytes.len();
-        bytes.resize(start + to.bytes_since(at) as usize, 0);
+        bytes.set_len(start + to.bytes_since(at) as usize);
         match source.read(at, &mut bytes[start..]) {
             Ok((count, _)) => {
-                bytes.truncate(start + count);
+                bytes.set_len(start + count);
                 at = at.add(count as u64);
             }
             Err(SourceError::NotYet(_)) => {
-                bytes.truncate(start);
+                bytes.set_len(start);
                 return Ok(());
             }
             Err(error) => return Err(error),

@@ -18,6 +18,7 @@ use super::error::FrameError;
 use super::page::{FIRST_IS_CONTRECORD, LONG_HEADER_BYTES, PageError, PageHeader, u32_at, u64_at};
 use super::partition::Place;
 use super::record::RECORD_HEADER_BYTES;
+use super::wal_bytes::WalBytes;
 use crate::catalog::tracked::TrackedFiles;
 use crate::limits::{CHUNK_BYTES_MAX, RECORD_BYTES_MAX, WAL_PAGE_BYTES};
 
@@ -80,7 +81,7 @@ impl<'a> Framer<'a> {
     }
 
     /// The buffer, for appending bytes that [`Progress::NeedsUpTo`] asked for.
-    pub fn bytes_mut(&mut self) -> &mut Vec<u8> {
+    pub fn bytes_mut(&mut self) -> &mut WalBytes {
         &mut self.chunk.bytes
     }
 
@@ -133,7 +134,7 @@ impl<'a> Framer<'a> {
             // The last record ran on far behind the chunk. It lies in `side` as a whole, so its
             // pages are let go: a large value is not in memory twice more than it must be.
             let start = self.chunk.last.0.saturating_sub(self.chunk.base.0) as usize;
-            self.chunk.bytes.truncate(start);
+            self.chunk.bytes.set_len(start.min(self.chunk.bytes.len()));
             self.chunk.bytes.shrink_to_fit();
         }
         self.chunk

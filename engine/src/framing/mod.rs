@@ -20,5 +20,6 @@ pub mod record;
 pub mod rmgr;
 #[cfg(test)]
 mod tests;
+pub mod wal_bytes;
 pub(crate) mod walk;
 pub mod xact;

@@ -135,12 +135,7 @@ fn frame(bytes: &[u8], rules: FramingRules, span: Span) -> FramedChunk {
     let tracked = TrackedFiles::default();
     let from = (span.start.0 - START) as usize;
     let to = (span.end.0 - START) as usize;
-    let mut framer = Framer::new(
-        rules,
-        &tracked,
-        span,
-        ChunkBuffers::over(bytes[from..to].to_vec()),
-    );
+    let mut framer = Framer::new(rules, &tracked, span, ChunkBuffers::over(&bytes[from..to]));
     while let Progress::NeedsUpTo(lsn) = framer.run() {
         let have = (framer.available_end().0 - START) as usize;
         let want = ((lsn.0 - START) as usize).min(bytes.len());

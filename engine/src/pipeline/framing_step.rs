@@ -12,6 +12,7 @@ use crate::catalog::tracked::TrackedFiles;
 use crate::error::EngineError;
 use crate::framing::chunk::{FramedChunk, FramingRules};
 use crate::framing::framer::{Framer, Progress};
+use crate::framing::wal_bytes::WalBytes;
 use crate::limits::WAL_PAGE_BYTES;
 use crate::source::chunk::Plan;
 use crate::source::{Origin, SourceError};
@@ -92,12 +93,11 @@ impl Worker<'_, '_> {
         &self,
         from: Lsn,
         to: Lsn,
-        bytes: &mut Vec<u8>,
+        bytes: &mut WalBytes,
         start: usize,
     ) -> Result<(), EngineError> {
         let mut at = from;
-        // A buffer that was used before is long enough and need not be zeroed first.
-        bytes.resize(start + to.bytes_since(from) as usize, 0);
+        bytes.set_len(start + to.bytes_since(from) as usize);
         while at < to {
             let offset = start + at.bytes_since(from) as usize;
             match self.shared.source.read(at, &mut bytes[offset..]) {
@@ -112,7 +112,7 @@ impl Worker<'_, '_> {
                 }
                 // Less is there than was said; framing will find the chunk short.
                 Err(SourceError::NotYet(_)) => {
-                    bytes.truncate(offset);
+                    bytes.set_len(offset);
                     break;
                 }
                 Err(error) => return Err(error.into()),

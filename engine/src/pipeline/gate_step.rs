@@ -13,6 +13,7 @@ use crate::error::EngineError;
 use crate::framing::chunk::Stop;
 use crate::framing::error::FrameError;
 use crate::framing::page::{LONG_HEADER_BYTES, PageHeader};
+use crate::framing::wal_bytes::WalBytes;
 use crate::gate::{GateError, GatedPart, Passed};
 use crate::limits::WAL_PAGE_BYTES;
 use crate::source::Available;
@@ -237,9 +238,8 @@ impl Worker<'_, '_> {
         let end = available.end;
         let page_bytes = WAL_PAGE_BYTES as u64;
         let mut page = Lsn(lsn.0 / page_bytes * page_bytes + page_bytes);
-        let mut bytes = Vec::new();
+        let mut bytes = WalBytes::default();
         while page < end {
-            bytes.clear();
             let to = page.add(crate::limits::CHUNK_BYTES as u64).min(end);
             self.read(page, to, &mut bytes, 0)?;
             if bytes.is_empty() {
@@ -280,9 +280,8 @@ impl Worker<'_, '_> {
     fn bad_page(&self, lsn: Lsn) -> Option<Lsn> {
         let page_bytes = WAL_PAGE_BYTES as u64;
         let mut page = Lsn(lsn.0 / page_bytes * page_bytes);
-        let (mut bytes, rules) = (Vec::new(), &self.shared.rules);
+        let (mut bytes, rules) = (WalBytes::default(), &self.shared.rules);
         for _ in 0..RECORD_PAGES_MAX {
-            bytes.clear();
             self.read(page, page.add(page_bytes), &mut bytes, 0).ok()?;
             if bytes.len() < crate::framing::page::LONG_HEADER_BYTES {
                 return None;
