@@ -1,4 +1,4 @@
-//! Buffers for decompressed events, used again once nobody holds the events any more.
+//! Buffers for events, compressed and not, used again once nobody holds the events any more.
 
 use std::sync::Arc;
 
@@ -20,6 +20,14 @@ impl Buffers {
             buffer = vec![0; bytes];
         }
         buffer
+    }
+
+    /// Gives a buffer back.
+    pub(super) fn give(&self, buffer: Vec<u8>) {
+        let mut free = self.0.lock();
+        if free.len() < BUFFERS_KEPT {
+            free.push(buffer);
+        }
     }
 
     /// The first bytes of a buffer, all of which were written; it comes back when they are let go.
@@ -47,10 +55,7 @@ impl AsRef<[u8]> for Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        let mut free = self.free.0.lock();
-        if free.len() < BUFFERS_KEPT {
-            free.push(std::mem::take(&mut self.buffer));
-        }
+        self.free.give(std::mem::take(&mut self.buffer));
     }
 }
 

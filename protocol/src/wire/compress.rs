@@ -18,7 +18,8 @@ const RAW_BYTES_MIN: usize = 64;
 pub struct Compressor {
     packing: pack::Room,
     joined: Vec<u8>,
-    stored: Vec<u8>,
+    buffers: Buffers,
+    lends: bool,
     table: Option<CompressTable>,
 }
 
@@ -38,6 +39,13 @@ impl std::fmt::Debug for Compressor {
 }
 
 impl Compressor {
+    /// Whether what is compressed from here on may lie in a buffer that is used again: nothing is
+    /// copied then, but it may hold twice its size for as long as it lives.
+    pub fn lend(&mut self, lends: bool) -> &mut Self {
+        self.lends = lends;
+        self
+    }
+
     /// Compresses `pieces`, or gives none where that gains nothing.
     pub fn compress(&mut self, pieces: &[Bytes]) -> Option<Compressed> {
         let raw: usize = pieces.iter().map(Bytes::len).sum();
@@ -59,18 +67,21 @@ impl Compressor {
         // The size of the packed events stands before them.
         let prefix = if packed { 4 } else { 0 };
         let room = prefix + get_maximum_output_size(input.len());
-        if self.stored.len() < room {
-            self.stored.resize(room, 0);
-        }
-        let (size, block) = self.stored.split_at_mut(prefix);
+        let mut stored = self.buffers.take(room);
+        let (size, block) = stored.split_at_mut(prefix);
         size.copy_from_slice(&(input.len() as u32).to_le_bytes()[..prefix]);
         let table = self.table.get_or_insert_with(CompressTable::large);
         // It fails only where the room is too small.
         let written = prefix + compress_into_with_table(input, block, table).ok()?;
-        (written < raw - raw / 16).then(|| Compressed {
-            stored: Bytes::copy_from_slice(&self.stored[..written]),
-            packed,
-        })
+        let worth_it = written < raw - raw / 16;
+        let stored = if worth_it && self.lends && written >= stored.len() / 2 {
+            self.buffers.share(stored, written)
+        } else {
+            let copy = worth_it.then(|| Bytes::copy_from_slice(&stored[..written]));
+            self.buffers.give(stored);
+            copy?
+        };
+        Some(Compressed { stored, packed })
     }
 }
 
@@ -165,13 +176,42 @@ mod tests {
     fn the_room_does_not_leak_into_the_next_frame() {
         let mut compressor = Compressor::default();
         let mut decompressor = Decompressor::default();
-        for size in [200_000usize, 100, 70_000, 64] {
-            let raw: Vec<u8> = (0..size).map(|at| (at / 50) as u8).collect();
-            let raw = Bytes::from(raw);
-            let stored = compressor.compress(std::slice::from_ref(&raw)).unwrap();
-            let back = decompressor.decompress(&stored.stored, stored.packed, size as u32);
-            assert_eq!(back, Ok(raw), "{size}");
+        let mut held = Vec::new();
+        for size in [200_000, 100, 70_000, 64] {
+            held.push(frame(size, |at| (at / 50) as u8));
         }
+        // A frame that shrinks to little more than a half is lent its buffer.
+        let mut seed = 1u32;
+        let mut mixed = |at| {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            if at % 100 < 60 {
+                (seed >> 24) as u8
+            } else {
+                b'x'
+            }
+        };
+        for size in [100_000, 90_000, 100_000, 80_000, 100_000, 100_000, 100_000] {
+            held.push(frame(size, &mut mixed));
+        }
+        for lends in [false, true] {
+            let stored: Vec<_> = held
+                .iter()
+                .map(|raw| {
+                    let pieces = std::slice::from_ref(raw);
+                    compressor.lend(lends).compress(pieces).unwrap()
+                })
+                .collect();
+            assert!(stored.iter().any(|stored| stored.stored.len() > 50_000));
+            for (raw, stored) in held.iter().zip(stored) {
+                let size = raw.len() as u32;
+                let back = decompressor.decompress(&stored.stored, stored.packed, size);
+                assert_eq!(back.as_ref(), Ok(raw), "{size}");
+            }
+        }
+    }
+
+    fn frame(size: usize, byte: impl FnMut(usize) -> u8) -> Bytes {
+        Bytes::from((0..size).map(byte).collect::<Vec<u8>>())
     }
 
     proptest! {

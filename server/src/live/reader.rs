@@ -99,7 +99,7 @@ impl LiveReader {
         let cut = trim::after(&entry.block, last)
             .map_err(|error| Fault::new(FaultCode::Internal, error.to_string()))?;
         self.joining = cut.is_none();
-        Ok(cut.map(|block| Arc::new(BlockEntry::new(block))))
+        Ok(cut.map(|block| Arc::new(BlockEntry::passing(block))))
     }
 
     fn next_of_feed(&mut self, timeout: Duration) -> Result<Option<Arc<BlockEntry>>, Fault> {
@@ -204,7 +204,7 @@ impl LiveReader {
             self.try_join();
             return Ok(None);
         };
-        let entry = Arc::new(BlockEntry::new(block));
+        let entry = Arc::new(BlockEntry::passing(block));
         let Some(entry) = self.cut(entry)? else {
             return Ok(None);
         };

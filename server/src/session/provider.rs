@@ -127,17 +127,29 @@ pub struct StatusSnapshot {
 pub struct BlockEntry {
     /// The block.
     pub block: Block,
+    passing: bool,
     raw: OnceLock<Vec<DataBody>>,
     compressed: OnceLock<Vec<DataBody>>,
     summary: OnceLock<Result<BlockSummary, CheckError>>,
 }
 
 impl BlockEntry {
-    /// Wraps a block.
+    /// Wraps a block that is kept for several sessions.
     #[must_use]
     pub fn new(block: Block) -> Self {
+        Self::wrap(block, false)
+    }
+
+    /// Wraps a block that one session sends and lets go.
+    #[must_use]
+    pub fn passing(block: Block) -> Self {
+        Self::wrap(block, true)
+    }
+
+    fn wrap(block: Block, passing: bool) -> Self {
         Self {
             block,
+            passing,
             raw: OnceLock::new(),
             compressed: OnceLock::new(),
             summary: OnceLock::new(),
@@ -151,6 +163,7 @@ impl BlockEntry {
             Some(_) => &self.compressed,
             None => &self.raw,
         };
+        let compressor = compressor.map(|compressor| compressor.lend(self.passing));
         made.get_or_init(|| data_bodies(&self.block.pieces, compressor))
     }
 

@@ -275,7 +275,8 @@ impl Pump {
             wal_end,
             continues: run.continues,
         };
-        let bodies = data_bodies(&run.pieces, self.compressor(out));
+        let compressor = self.compressor(out).map(|own| own.lend(true));
+        let bodies = data_bodies(&run.pieces, compressor);
         self.frames(out, &head, &bodies)
     }
 
