@@ -13,7 +13,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
 
 use super::CatalogError;
-use super::bootstrap::class_rows::is_tracked;
+use super::bootstrap::class_rows::{catalog_of, is_tracked};
 use super::commit_log::CommitLog;
 use super::ddl::Written;
 use super::file::File;
@@ -493,14 +493,14 @@ impl Store {
         let at = self.layouts.built_in(self.format.major).class_columns;
         let oid = tuple::fixed_u32(tuple, 0)?;
         let rewrite = tuple::fixed_u32(tuple, at.relrewrite)?;
-        let catalog = if rewrite != 0 { rewrite } else { oid };
+        let catalog = catalog_of(Oid(oid), Oid(rewrite));
         if !is_tracked(Oid(oid), Oid(rewrite)) {
             return None;
         }
         let kind = *tuple.get(tuple::hoff(tuple) + at.relkind)?;
         let number = tuple::fixed_u32(tuple, at.relfilenode)?;
         if !matches!(kind, b'r' | b't' | b'm') {
-            return (kind == b'i' && number == 0).then_some(Named::Index(Oid(catalog)));
+            return (kind == b'i' && number == 0).then_some(Named::Index(catalog));
         }
         let number = match (number, rewrite) {
             // Mapped: the relation map says where.
@@ -524,10 +524,7 @@ impl Store {
             database,
             relation: Oid(number),
         };
-        Some(Named::File {
-            node,
-            catalog: Oid(catalog),
-        })
+        Some(Named::File { node, catalog })
     }
 
     fn track(&mut self, node: RelFileNode, catalog: Oid) {

@@ -45,7 +45,7 @@ pub fn is_tracked(oid: Oid, rewrite_of: Oid) -> bool {
 }
 
 /// What a relation's files are to count as: the catalog it is, or is about to replace.
-const fn catalog_of(oid: Oid, rewrite_of: Oid) -> Oid {
+pub(crate) const fn catalog_of(oid: Oid, rewrite_of: Oid) -> Oid {
     if rewrite_of.is_valid() {
         rewrite_of
     } else {
