@@ -119,10 +119,12 @@ fn tell(measured: &Measured) {
         spread.map_or_else(|| "-".to_owned(), |spread| spread.shown(2).replace('*', ""))
     };
     eprintln!(
-        "({}) decode {} x waldump, delivered {} x",
+        "({}) decode {} x waldump, delivered {} x; {:.1} x recvlogical, {:.1} x by a Unix socket",
         measured.workload,
         shown(measured.decode_ratio),
         shown(measured.delivered_ratio),
+        measured.received_ratio.unwrap_or(f64::NAN),
+        measured.received_socket_ratio.unwrap_or(f64::NAN),
     );
 }
 

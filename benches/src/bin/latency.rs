@@ -3,10 +3,12 @@
 //!
 //! `cargo build --release --bins && target/release/latency --server target/release/redostream-server`.
 //! Lone commits first, then pgbench at half of the rate that `pg_recvlogical` still keeps up with. A
-//! time begins with the commit's own, as the log has it. Prints Markdown tables; takes two minutes.
+//! time begins with the commit's own, as the log has it. Both clients read by TCP on the loopback
+//! interface; `--unix-socket` gives `pg_recvlogical` a Unix socket instead. Prints Markdown tables; takes
+//! two minutes.
 
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -38,6 +40,9 @@ struct Arguments {
     /// Seconds of pgbench at each rate.
     #[arg(long, default_value_t = 15)]
     seconds: u32,
+    /// `pg_recvlogical` reads by a Unix socket, not by TCP as our client does.
+    #[arg(long)]
+    unix_socket: bool,
 }
 
 fn main() -> Result<()> {
@@ -47,7 +52,7 @@ fn main() -> Result<()> {
         .build()?;
     runtime.block_on(async {
         for through_standby in [false, true] {
-            lone(&arguments.server, through_standby).await?;
+            lone(&arguments, through_standby).await?;
             loaded(&arguments, through_standby).await?;
         }
         Ok(())
@@ -67,9 +72,13 @@ struct Setting {
 }
 
 impl Setting {
-    async fn new(program: &Path, through_standby: bool) -> Result<Self> {
+    async fn new(arguments: &Arguments, through_standby: bool) -> Result<Self> {
         let server = Server::for_test(15).context("PostgreSQL 15 is not here")?;
-        let mut primary = Cluster::create(server, &ClusterOptions::default())?;
+        let listening = ClusterOptions {
+            tcp: true,
+            ..ClusterOptions::default()
+        };
+        let mut primary = Cluster::create(server, &listening)?;
         primary.start()?;
         primary.sql("postgres", &format!("create database {DATABASE}"))?;
         primary.sql(DATABASE, "create table t (id int primary key, v text)")?;
@@ -89,10 +98,10 @@ impl Setting {
             "--slot",
             "redostream",
         ];
-        let serving = Serving::start(program, free_address()?, &words)?;
+        let serving = Serving::start(&arguments.server, free_address()?, &words)?;
         let ours = subscribe(&serving).await?;
         let told_at = Arc::new(AtomicI64::new(0));
-        let (judge, theirs) = receive(&primary, Arc::clone(&told_at))?;
+        let (judge, theirs) = receive(&primary, arguments.unix_socket, Arc::clone(&told_at))?;
         tokio::time::sleep(Duration::from_secs(1)).await;
         Ok(Setting {
             _standby: standby,
@@ -127,8 +136,8 @@ fn place(through_standby: bool) -> &'static str {
 }
 
 /// Small commits one by one.
-async fn lone(program: &Path, through_standby: bool) -> Result<()> {
-    let setting = Setting::new(program, through_standby).await?;
+async fn lone(arguments: &Arguments, through_standby: bool) -> Result<()> {
+    let setting = Setting::new(arguments, through_standby).await?;
     let mut session = setting.primary.session(DATABASE)?;
     for number in 0..LONE_COMMITS {
         session.run(&format!("insert into t values ({number}, 'value');"))?;
@@ -141,13 +150,13 @@ async fn lone(program: &Path, through_standby: bool) -> Result<()> {
 
 /// pgbench at half of the rate that `pg_recvlogical` still keeps up with.
 async fn loaded(arguments: &Arguments, through_standby: bool) -> Result<()> {
-    let setting = Setting::new(&arguments.server, through_standby).await?;
+    let setting = Setting::new(arguments, through_standby).await?;
     let most = kept_up(&setting)?;
     setting
         .end()
         .await
         .context("while the rate was looked for")?;
-    let setting = Setting::new(&arguments.server, through_standby).await?;
+    let setting = Setting::new(arguments, through_standby).await?;
     let (rate, seconds) = ((most / 2.0).to_string(), arguments.seconds.to_string());
     let load = ["-n", "-c", "4", "-j", "1", "-T", &seconds, "--rate", &rate];
     pgbench(&setting.primary, &load)?;
@@ -235,10 +244,17 @@ async fn subscribe(serving: &Serving) -> Result<tokio::task::JoinHandle<Vec<i64>
 }
 
 /// Starts `pg_recvlogical`; the thread gives its times once it is ended.
-fn receive(primary: &Cluster, told_at: Arc<AtomicI64>) -> Result<(Child, JoinHandle<Vec<i64>>)> {
+fn receive(
+    primary: &Cluster,
+    unix_socket: bool,
+    told_at: Arc<AtomicI64>,
+) -> Result<(Child, JoinHandle<Vec<i64>>)> {
     let options = ["skip-empty-xacts=1", "-o", "include-timestamp=1", "-F", "0"];
-    let mut judge = primary
-        .client("pg_recvlogical", DATABASE)
+    let mut command = primary.client("pg_recvlogical", DATABASE);
+    if !unix_socket {
+        command.env("PGHOST", "127.0.0.1");
+    }
+    let mut judge = command
         .env("TZ", "UTC")
         .env("PGTZ", "UTC")
         .args([

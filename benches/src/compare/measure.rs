@@ -63,17 +63,24 @@ pub struct Measured {
     pub server_memory_mib: Option<f64>,
     /// Seconds of `pg_logical_slot_peek_binary_changes` with pgoutput.
     pub peek_seconds: Option<Spread>,
-    /// Seconds of `pg_recvlogical` with pgoutput to /dev/null.
+    /// Seconds of `pg_recvlogical` with pgoutput to /dev/null, over TCP on the loopback interface, as
+    /// ours is.
     pub recvlogical_seconds: Option<Spread>,
-    /// How many times as fast delivery is as `pg_recvlogical`, medians.
+    /// The same over a Unix socket.
+    pub recvlogical_socket_seconds: Option<Spread>,
+    /// How many times as fast delivery is as `pg_recvlogical` over TCP, medians.
     pub received_ratio: Option<f64>,
+    /// The same against `pg_recvlogical` over a Unix socket.
+    pub received_socket_ratio: Option<f64>,
     /// Processor seconds of our whole server per million rows delivered.
     pub server_cpu_per_million: Option<f64>,
     /// The same where blocks are not compressed, as a walsender's are not: what loopback gets unless
     /// asked otherwise.
     pub server_raw_cpu_per_million: Option<f64>,
-    /// Processor seconds of the walsender per million rows.
+    /// Processor seconds of the walsender per million rows, over TCP.
     pub walsender_cpu_per_million: Option<f64>,
+    /// The same over a Unix socket.
+    pub walsender_socket_cpu_per_million: Option<f64>,
 }
 
 /// Measures a workload. Without `cluster` PostgreSQL's decoders are left out.
@@ -97,9 +104,12 @@ pub fn measure(
     if let Some(cluster) = cluster {
         postgres(plan, log, cluster, &mut measured)?;
     }
-    if let (Some(ours), Some(theirs)) = (measured.delivered_seconds, measured.recvlogical_seconds) {
-        measured.received_ratio = Some(theirs.median / ours.median);
-    }
+    let against = |theirs: Option<Spread>| {
+        let both = measured.delivered_seconds.zip(theirs);
+        both.map(|(ours, theirs)| theirs.median / ours.median)
+    };
+    measured.received_ratio = against(measured.recvlogical_seconds);
+    measured.received_socket_ratio = against(measured.recvlogical_socket_seconds);
     Ok(measured)
 }
 
@@ -283,8 +293,9 @@ fn deliver(plan: &Plan, log: &Log, measured: &mut Measured) -> Result<()> {
 /// PostgreSQL's own decoders, from copies of one slot that stands before the log.
 fn postgres(plan: &Plan, log: &Log, cluster: &mut Cluster, measured: &mut Measured) -> Result<()> {
     cluster.start()?;
-    let (mut peeks, mut received, mut cpu) = (Vec::new(), Vec::new(), 0.0);
-    for number in 0..plan.slow_runs {
+    let mut peeks = Vec::new();
+    let (mut tcp, mut socket) = (Vec::new(), Vec::new());
+    for _ in 0..plan.slow_runs {
         let peek = format!(
             "select count(*) from pg_logical_slot_peek_binary_changes('{SLOT}', null, null,
                 'proto_version', '1', 'publication_names', '{PUBLICATION}')"
@@ -292,33 +303,58 @@ fn postgres(plan: &Plan, log: &Log, cluster: &mut Cluster, measured: &mut Measur
         let since = std::time::Instant::now();
         cluster.sql(DATABASE, &peek)?;
         peeks.push(since.elapsed().as_secs_f64());
-        let slot = format!("{SLOT}_{number}");
-        cluster.sql(
-            DATABASE,
-            &format!("select pg_copy_logical_replication_slot('{SLOT}', '{slot}')"),
-        )?;
-        let postmaster = postmaster(cluster)?;
-        let before = ended_children_seconds(postmaster)?;
-        let mut command = cluster.client("pg_recvlogical", DATABASE);
-        command
-            .args(["--start", "--no-loop", "-f", "/dev/null", "-S", &slot])
-            .args(["-E", &log.end, "-d", DATABASE, "-F", "0", "-s", "1"])
-            .args(["-o", "proto_version=1", "-o"])
-            .arg(format!("publication_names={PUBLICATION}"));
-        received.push(run(&mut command)?.wall);
-        // The walsender ends a moment after its client.
-        std::thread::sleep(Duration::from_millis(300));
-        cpu += ended_children_seconds(postmaster)? - before;
-        cluster.drop_slot(&slot)?;
+        tcp.push(receive(log, cluster, Some("127.0.0.1"))?);
+        socket.push(receive(log, cluster, None)?);
     }
     cluster.stop(Stop::Fast)?;
-    if measured.rows > 0 && plan.slow_runs > 0 {
-        let rows = measured.rows as f64 * plan.slow_runs as f64;
-        measured.walsender_cpu_per_million = Some(cpu / rows * 1e6);
-    }
+    let per_million = |runs: &[Received]| {
+        let cpu: f64 = runs.iter().map(|run| run.walsender_cpu).sum();
+        let rows = measured.rows as f64 * runs.len() as f64;
+        (rows > 0.0).then(|| cpu / rows * 1e6)
+    };
+    measured.walsender_cpu_per_million = per_million(&tcp);
+    measured.walsender_socket_cpu_per_million = per_million(&socket);
     measured.peek_seconds = Spread::of(peeks);
-    measured.recvlogical_seconds = Spread::of(received);
+    measured.recvlogical_seconds = Spread::of(tcp.iter().map(|run| run.wall));
+    measured.recvlogical_socket_seconds = Spread::of(socket.iter().map(|run| run.wall));
     Ok(())
+}
+
+/// What one run of `pg_recvlogical` took.
+struct Received {
+    /// Seconds from its start to its end.
+    wall: f64,
+    /// Processor seconds of its walsender.
+    walsender_cpu: f64,
+}
+
+/// One run of `pg_recvlogical` from a copy of the slot, by TCP to `host`, else by a Unix socket.
+fn receive(log: &Log, cluster: &mut Cluster, host: Option<&str>) -> Result<Received> {
+    let slot = format!("{SLOT}_copy");
+    cluster.sql(
+        DATABASE,
+        &format!("select pg_copy_logical_replication_slot('{SLOT}', '{slot}')"),
+    )?;
+    let postmaster = postmaster(cluster)?;
+    let before = ended_children_seconds(postmaster)?;
+    let mut command = cluster.client("pg_recvlogical", DATABASE);
+    command
+        .args(["--start", "--no-loop", "-f", "/dev/null", "-S", &slot])
+        .args(["-E", &log.end, "-d", DATABASE, "-F", "0", "-s", "1"])
+        .args(["-o", "proto_version=1", "-o"])
+        .arg(format!("publication_names={PUBLICATION}"));
+    if let Some(host) = host {
+        command.env("PGHOST", host);
+    }
+    let wall = run(&mut command)?.wall;
+    // The walsender ends a moment after its client.
+    std::thread::sleep(Duration::from_millis(300));
+    let walsender_cpu = ended_children_seconds(postmaster)? - before;
+    cluster.drop_slot(&slot)?;
+    Ok(Received {
+        wall,
+        walsender_cpu,
+    })
 }
 
 fn postmaster(cluster: &Cluster) -> Result<u32> {

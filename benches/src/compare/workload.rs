@@ -158,6 +158,7 @@ pub fn make(workload: &Workload, scale: f64, directory: &Path) -> Result<(Log, C
     let server = Server::find(15)?;
     let options = ClusterOptions {
         own_identity: true,
+        tcp: true,
         ..ClusterOptions::default()
     }
     .with("synchronous_commit", "off")
