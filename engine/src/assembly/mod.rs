@@ -26,7 +26,7 @@ mod transaction;
 mod walk;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use assembler::Assembler;
 pub use checkpoint::{AssemblerState, SpilledCopy};

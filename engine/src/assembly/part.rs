@@ -9,6 +9,7 @@ use redostream_protocol::schema::RelationVersion;
 use redostream_protocol::{DatabaseOid, Lsn, TimelineId, Xid};
 
 use crate::decoding::names::LateNames;
+use crate::framing::page::u32_at;
 
 /// A stretch of the log in which no relation changed its structure.
 #[derive(Clone, Debug, Default)]
@@ -53,6 +54,65 @@ pub struct Run {
     pub relations: Range<u32>,
     /// The union of its segments' flags.
     pub flags: u8,
+    /// Where some of its segments are [`segment_flags::SPECIAL`]: most of the others, if they lie
+    /// together.
+    pub finished: Option<Finished>,
+}
+
+/// Finished rows that lie together in a run that has other events too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finished {
+    /// Offsets of whole segments.
+    pub bytes: Range<u32>,
+    /// Offset of the last event.
+    pub last: u32,
+    /// How many events.
+    pub events: u32,
+    /// How many of them are inserts, updates and deletes.
+    pub rows: u32,
+    /// CRC-32 (`crc32fast`) of the bytes.
+    pub crc: u32,
+}
+
+impl Finished {
+    /// The largest such stretch of segments whose events begin at `start` of `arena`, if it has more
+    /// than `bytes_min` bytes.
+    #[must_use]
+    pub fn largest(
+        segments: &[Segment],
+        start: u32,
+        arena: &[u8],
+        bytes_min: usize,
+    ) -> Option<Self> {
+        let is_finished = |segment: &Segment| segment.flags & segment_flags::SPECIAL == 0;
+        let mut at = start;
+        let stretches = segments
+            .chunk_by(|one, next| is_finished(one) == is_finished(next))
+            .map(|segments| {
+                let bytes: u32 = segments.iter().map(|segment| segment.bytes).sum();
+                at += bytes;
+                (at - bytes..at, segments)
+            });
+        let (bytes, segments) = stretches
+            .filter(|(_, segments)| segments.iter().all(is_finished))
+            .max_by_key(|(bytes, _)| bytes.len())
+            .filter(|(bytes, _)| bytes.len() > bytes_min)?;
+        let mut last = bytes.start;
+        loop {
+            let end = last + u32_at(arena, last as usize);
+            if end >= bytes.end {
+                break;
+            }
+            last = end;
+        }
+        Some(Finished {
+            last,
+            events: segments.iter().map(|segment| segment.events).sum(),
+            rows: segments.iter().map(|segment| segment.rows).sum(),
+            crc: crc32fast::hash(&arena[bytes.start as usize..bytes.end as usize]),
+            bytes,
+        })
+    }
 }
 
 /// Consecutive events of one (sub)transaction.
@@ -83,6 +143,8 @@ pub mod segment_flags {
     pub const MESSAGE: u8 = 8;
     /// Events of kind `Undecodable`, among them.
     pub const UNDECODABLE: u8 = 16;
+    /// Segments with one of these flags hold events that cannot be passed on as they are.
+    pub const SPECIAL: u8 = TOAST | SPECULATIVE | SKIPPED | UNDECODABLE;
 }
 
 /// A record that decides about transactions, at its place in the log.

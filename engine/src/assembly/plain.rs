@@ -8,8 +8,9 @@ use redostream_protocol::event::EventError;
 
 use super::builder::{BlockBuilder, Stretch};
 use super::error::AssemblyError;
+use super::part::segment_flags::SPECIAL;
 use super::part::{Commit, Part, Run, Segment};
-use super::transaction::{SPECIAL, Transaction, byte_range, relations, segments};
+use super::transaction::{Transaction, byte_range, relations, segments};
 use super::walk::place_at;
 
 /// Up to so many committed subtransactions are looked up in the commit record's own list.

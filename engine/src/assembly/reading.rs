@@ -1,8 +1,9 @@
 //! The way through one stretch of a transaction's rows, event by event or segment by segment.
 
 use super::part::Segment;
+use super::part::segment_flags::SPECIAL;
 use super::toast::Piece;
-use super::transaction::{Kept, SPECIAL, StoredRun};
+use super::transaction::{Kept, StoredRun};
 
 /// The piece that is being read, and how far.
 pub(super) struct Reading {

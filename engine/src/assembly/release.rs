@@ -17,12 +17,13 @@ use redostream_protocol::schema::RelationVersion;
 
 use super::builder::{BlockBuilder, Stretch};
 use super::error::AssemblyError;
+use super::part::segment_flags::SPECIAL;
 use super::reading::Reading;
 use super::spill::SpillStore;
 use super::spill::frame::{self, FrameError};
 use super::toast::{ChunkError, PendingChunks, Piece, ReadFrame};
-use super::transaction::{Kept, SPECIAL, Transaction};
-use super::walk::{Measured, is_row, measure, place_at};
+use super::transaction::{Kept, Transaction};
+use super::walk::{is_row, measure, place_at};
 use crate::limits::{BLOCK_BYTES, COPY_BYTES_MAX, REBUILD_SCRATCH_BYTES};
 
 /// How far a release has come.
@@ -211,21 +212,18 @@ impl Release {
         if !fits && out.bytes() >= BLOCK_BYTES / 2 {
             return Ok(Step::BlockFull);
         }
-        let whole = fits && start == 0 && end == data.len();
-        let measured = if whole {
-            Measured {
-                end,
-                last: reading.run.last as usize,
-                events: reading.run.events,
-                rows: reading.run.rows,
+        let known = reading.run.known(start..end).filter(|_| fits);
+        let (measured, crc) = match known {
+            Some(known) => known,
+            None => {
+                let room = if fits {
+                    usize::MAX
+                } else {
+                    BLOCK_BYTES.saturating_sub(out.bytes())
+                };
+                let measured = measure(data, start, end, room);
+                (measured.map_err(|source| self.malformed(source))?, None)
             }
-        } else {
-            let room = if fits {
-                usize::MAX
-            } else {
-                BLOCK_BYTES.saturating_sub(out.bytes())
-            };
-            measure(data, start, end, room).map_err(|source| self.malformed(source))?
         };
         if !out.admits(measured.end - start) {
             return Ok(Step::BlockFull);
@@ -239,7 +237,6 @@ impl Release {
             relations: &reading.run.relations,
             undecodable: false,
         };
-        let crc = if whole { reading.run.crc } else { None };
         out.shared(data, start..measured.end, stretch, crc)?;
         self.events += u64::from(measured.events);
         if let Some(reading) = &mut self.reading {

@@ -1,4 +1,5 @@
-//! Joins TOASTed values to their rows.
+//! Joins TOASTed values to their rows, where decoding had not all of their chunks before it
+//! ([`crate::decoding`] joins them otherwise).
 //!
 //! Chunks are remembered by where they are, not copied, until a row asks for them; a row's values
 //! are then written straight into its final bytes. Chunks live until the transaction's next row
@@ -7,14 +8,14 @@
 
 use bytes::Bytes;
 use redostream_protocol::event::{
-    ColumnValue, CompressionMethod, Event, EventError, EventHeader, EventKind, HEADER_BYTES,
-    TAG_COMPRESSED, TAG_INLINE_MAX, TAG_LONG, TAG_UNCHANGED, ToastPointer, flags,
+    ColumnValue, Event, EventError, EventHeader, EventKind, HEADER_BYTES, TAG_UNCHANGED,
+    ToastPointer, flags,
 };
 use redostream_protocol::{Cursor, Lsn};
 use rustc_hash::FxHashMap;
 
 use super::error::AssemblyError;
-use crate::limits::VALUE_BYTES_MAX;
+use crate::decoding::toasted::{self, Untrue};
 
 /// Bytes of a chunk event before the chunk's own: header, TOAST relation, value id, sequence.
 const CHUNK_HEAD_BYTES: usize = HEADER_BYTES + 12;
@@ -171,24 +172,23 @@ impl PendingChunks {
         out.reserve_exact(size as usize);
         out.extend_from_slice(&header.to_bytes());
         let mut columns = event.columns();
-        let old = if event.has_old() {
-            event.header.count
-        } else {
-            0
-        };
-        for number in 0..columns_of(event) {
+        let old = toasted::old_columns(event);
+        for number in 0..toasted::all_columns(event) {
             let start = columns.offset();
             match columns.read()? {
                 ColumnValue::External(pointer) => {
                     // The server detoasts old tuples before it logs them.
                     // pg: access/heap/heapam.c ExtractReplicaIdentity [14-18]
-                    let value = if number < usize::from(old) {
+                    let value = if number < old {
                         None
                     } else {
                         self.take(pointer, lsn, consume)?
                     };
                     match value {
-                        Some(value) => write_value(value, pointer, lsn, current, read_frame, out)?,
+                        Some(value) => toasted::push(pointer, out, |out| {
+                            copy_chunks(value, current, read_frame, out).map_err(JoinError::Chunks)
+                        })
+                        .map_err(|error| error.of(pointer, lsn))?,
                         None => out.push(TAG_UNCHANGED),
                     }
                 }
@@ -206,19 +206,13 @@ impl PendingChunks {
     fn rebuilt_size(&self, event: &Event<'_>) -> Result<u64, ChunkError> {
         let mut size = HEADER_BYTES as u64;
         let mut columns = event.columns();
-        let old = if event.has_old() {
-            event.header.count
-        } else {
-            0
-        };
-        for number in 0..columns_of(event) {
+        let old = toasted::old_columns(event);
+        for number in 0..toasted::all_columns(event) {
             let start = columns.offset();
             size += match columns.read()? {
                 ColumnValue::External(pointer) => {
-                    if number >= usize::from(old)
-                        && self.find(pointer, event.header.record_lsn)?.is_some()
-                    {
-                        value_size(pointer)
+                    if number >= old && self.find(pointer, event.header.record_lsn)?.is_some() {
+                        toasted::joined_bytes(pointer)
                     } else {
                         1
                     }
@@ -247,22 +241,7 @@ impl PendingChunks {
         let Some(value) = self.values.get(&(pointer.relation, pointer.value)) else {
             return Ok(None);
         };
-        let broken = |why| AssemblyError::ToastPointer {
-            lsn,
-            relation: pointer.relation,
-            value: pointer.value,
-            why,
-        };
-        if pointer.raw_size < 4 || pointer.raw_size as usize - 4 > VALUE_BYTES_MAX {
-            return Err(broken("its size is impossible"));
-        }
-        if pointer.is_compressed() {
-            if pointer.stored_size() < 4 {
-                return Err(broken("it is compressed to less than its own head"));
-            }
-        } else if pointer.stored_size() != pointer.raw_size - 4 {
-            return Err(broken("more is stored than the value has"));
-        }
+        toasted::check(pointer).map_err(|untrue| not_believed(pointer, lsn, untrue))?;
         if value.bytes != u64::from(pointer.stored_size()) {
             return Err(AssemblyError::ToastSize {
                 lsn,
@@ -276,74 +255,34 @@ impl PendingChunks {
     }
 }
 
-/// Number of columns in an event's tuples together.
-fn columns_of(event: &Event<'_>) -> usize {
-    let new = event.header.kind != EventKind::Delete;
-    usize::from(event.header.count) * (usize::from(event.has_old()) + usize::from(new))
+/// Why a value could not be joined to its row.
+enum JoinError {
+    Untrue(Untrue),
+    Chunks(ChunkError),
 }
 
-/// Bytes of a joined value with its tag.
-fn value_size(pointer: ToastPointer) -> u64 {
-    let stored = u64::from(pointer.stored_size());
-    if pointer.is_compressed() {
-        // Tag, method, two sizes; the stored bytes without the four that hold the raw size.
-        10 + stored - 4
-    } else if stored <= u64::from(TAG_INLINE_MAX) {
-        1 + stored
-    } else {
-        5 + stored
+impl From<Untrue> for JoinError {
+    fn from(untrue: Untrue) -> Self {
+        Self::Untrue(untrue)
     }
 }
 
-fn write_value(
-    value: Value,
-    pointer: ToastPointer,
-    lsn: Lsn,
-    current: &Piece,
-    read_frame: &mut ReadFrame<'_>,
-    out: &mut Vec<u8>,
-) -> Result<(), ChunkError> {
-    let stored = pointer.stored_size();
-    if !pointer.is_compressed() {
-        match u8::try_from(stored) {
-            Ok(short) if short <= TAG_INLINE_MAX => out.push(short),
-            _ => {
-                out.push(TAG_LONG);
-                out.extend_from_slice(&stored.to_le_bytes());
-            }
+impl JoinError {
+    fn of(self, pointer: ToastPointer, lsn: Lsn) -> ChunkError {
+        match self {
+            Self::Untrue(untrue) => not_believed(pointer, lsn, untrue).into(),
+            Self::Chunks(error) => error,
         }
-        return copy_chunks(value, current, read_frame, out);
     }
-    let broken = |why| {
-        ChunkError::from(AssemblyError::ToastPointer {
-            lsn,
-            relation: pointer.relation,
-            value: pointer.value,
-            why,
-        })
-    };
-    let method = match pointer.stored >> 30 {
-        0 => CompressionMethod::Pglz,
-        1 => CompressionMethod::Lz4,
-        _ => return Err(broken("its compression method is unknown")),
-    };
-    let raw_size = pointer.raw_size - 4;
-    out.push(TAG_COMPRESSED);
-    out.push(method as u8);
-    out.extend_from_slice(&raw_size.to_le_bytes());
-    // The value begins with four bytes that say its raw size and method again. They come to lie
-    // where the stored size belongs, are checked there, and overwritten.
-    // pg: varatt.h va_compressed [14-18]
-    let slot = out.len();
-    copy_chunks(value, current, read_frame, out)?;
-    let head = out.get_mut(slot..slot + 4);
-    let head = head.ok_or_else(|| broken("its value is shorter than its own head"))?;
-    let found = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
-    if found & 0x3FFF_FFFF != raw_size || found >> 30 != method as u32 {
-        return Err(broken("the value's own head says another size or method"));
+}
+
+fn not_believed(pointer: ToastPointer, lsn: Lsn, untrue: Untrue) -> AssemblyError {
+    AssemblyError::ToastPointer {
+        lsn,
+        relation: pointer.relation,
+        value: pointer.value,
+        why: untrue.0,
     }
-    head.copy_from_slice(&(stored - 4).to_le_bytes());
-    Ok(())
 }
 
 /// Appends the chunks of `value`, letting go of each stretch of them as it is copied.

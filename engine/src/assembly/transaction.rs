@@ -12,18 +12,14 @@ use redostream_protocol::schema::RelationVersion;
 use redostream_protocol::{Lsn, Xid};
 use rustc_hash::FxHashSet;
 
-use super::part::{Part, Run, Segment, segment_flags};
+use super::part::segment_flags::{self, SPECIAL};
+use super::part::{Finished, Part, Run, Segment};
 use super::spill::SpillId;
+use super::walk::Measured;
 use crate::decoding::names::LateNames;
 use crate::limits::{
     BLOCK_BYTES, COPY_BYTES_MAX, LATE_NAMES_MAX, PIN_SHARE, TRANSACTION_POOL_BYTES,
 };
-
-/// Segments with one of these flags hold events that cannot be passed on as they are.
-pub(super) const SPECIAL: u8 = segment_flags::TOAST
-    | segment_flags::SPECULATIVE
-    | segment_flags::SKIPPED
-    | segment_flags::UNDECODABLE;
 
 /// Events of one transaction that stand together in memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -47,22 +43,54 @@ pub(super) struct StoredRun {
     /// Bytes of memory it keeps.
     #[serde(skip)]
     pub(super) charge: usize,
+    /// Finished rows among others; not known any more of what was written down.
+    #[serde(skip)]
+    pub(super) finished: Option<Finished>,
 }
 
 impl StoredRun {
     /// A run by reference, as it stands in its part.
     pub(super) fn of(part: &Part, run: &Run) -> Self {
+        let start = run.bytes.start;
         Self {
             data: part.arena.slice(byte_range(run)),
             segments: segments(part, run).to_vec(),
             relations: relations(part, run).to_vec(),
-            last: run.last - run.bytes.start,
+            last: run.last - start,
             events: run.events,
             rows: run.rows,
             crc: (run.flags & SPECIAL == 0).then_some(run.crc),
             flags: run.flags,
             charge: 0,
+            finished: run.finished.as_ref().map(|finished| Finished {
+                bytes: finished.bytes.start - start..finished.bytes.end - start,
+                last: finished.last - start,
+                ..*finished
+            }),
         }
+    }
+
+    /// What was counted of the finished rows in `range`, and their CRC-32, if this is known.
+    pub(super) fn known(&self, range: std::ops::Range<usize>) -> Option<(Measured, Option<u32>)> {
+        let end = range.end;
+        if range == (0..self.data.len()) {
+            let measured = Measured {
+                end,
+                last: self.last as usize,
+                events: self.events,
+                rows: self.rows,
+            };
+            return Some((measured, self.crc));
+        }
+        let finished = self.finished.as_ref()?;
+        let bytes = finished.bytes.start as usize..finished.bytes.end as usize;
+        let measured = Measured {
+            end,
+            last: finished.last as usize,
+            events: finished.events,
+            rows: finished.rows,
+        };
+        (range == bytes).then_some((measured, Some(finished.crc)))
     }
 }
 
@@ -236,6 +264,7 @@ impl Transaction {
             rows: tail.rows,
             crc: tail.crc,
             flags: tail.flags,
+            finished: None,
         });
     }
 

@@ -221,6 +221,7 @@ fn lay_out(measures: &[Measure], merged: &mut Merged) -> Vec<Cursor> {
             crc: 0,
             relations: 0..0,
             flags: 0,
+            finished: None,
         });
         cursors.push(Cursor {
             at: bytes,
@@ -336,11 +337,7 @@ impl Merged {
 
 /// Sums a run's bytes, if they are what leaves.
 pub(super) fn set_sum(run: &mut Run, arena: &[u8]) {
-    let other = segment_flags::TOAST
-        | segment_flags::SPECULATIVE
-        | segment_flags::SKIPPED
-        | segment_flags::UNDECODABLE;
-    if run.flags & other == 0 {
+    if run.flags & segment_flags::SPECIAL == 0 {
         run.crc = crc32fast::hash(&arena[run.bytes.start as usize..run.bytes.end as usize]);
     }
 }

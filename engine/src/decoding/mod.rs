@@ -5,6 +5,9 @@
 //! nothing. Never: looks at the live catalog, allocates or looks anything up per row.
 
 pub mod heap;
+mod joining;
+#[cfg(test)]
+mod joining_tests;
 pub mod merge;
 pub mod names;
 pub mod ordered;
@@ -13,6 +16,7 @@ mod row_bytes;
 pub mod task;
 #[cfg(test)]
 mod tests;
+pub(crate) mod toasted;
 pub mod tuple;
 mod undecodable;
 

@@ -8,16 +8,17 @@ use redostream_protocol::Xid;
 use redostream_protocol::schema::RelationVersion;
 use rustc_hash::FxHashSet;
 
+use super::joining::Joiner;
 use super::merge::{FEW_RELATIONS, Merged, Tops, set_sum};
-use super::task::{Targets, Written, write_record};
+use super::task::{Names, Targets, Written, write_record};
 use super::{DecodeError, plain};
 use crate::arena::Arenas;
-use crate::assembly::part::{Run, Segment};
+use crate::assembly::part::{Finished, Run, Segment, segment_flags::SPECIAL};
 use crate::catalog::relation::Target;
 use crate::framing::chunk::FramedChunk;
 use crate::framing::format::WalFormat;
 use crate::framing::partition::{RowEntry, RowKind};
-use crate::limits::ARENA_REGION_BYTES;
+use crate::limits::{ARENA_REGION_BYTES, COPY_BYTES_MAX};
 
 /// Buffers that a decoder uses again and again.
 #[derive(Debug, Default)]
@@ -53,47 +54,21 @@ pub fn decode_ordered(
     merged.segments.reserve(runs);
     merged.relations.reserve(runs);
     let mut numbers = Vec::with_capacity(runs);
-    // Mostly all rows of a file have one target, and neighbours are of one file.
-    let is_plain = targets.views.is_empty() && targets.snapshot.is_none();
-    let mut last = (u16::MAX, None);
+    let mut rows = Rows {
+        chunk,
+        entries,
+        targets,
+        format,
+        is_plain: targets.views.is_empty() && targets.snapshot.is_none(),
+        last: (u16::MAX, None),
+        joiner: Joiner::default(),
+    };
     for run in 0..runs {
         let at = scratch.arena.len();
         let mut writer = RunWriter::new(&mut merged, &mut scratch.relations, at);
         let range = scratch.starts[run] as usize..scratch.starts[run + 1] as usize;
         let order = &scratch.order[range];
-        let mut rest = order;
-        while let Some((index, after)) = rest.split_first() {
-            let entry = &entries[*index as usize];
-            let (target, names) = if !is_plain {
-                (targets.of(entry), targets.names(entry))
-            } else if entry.file == last.0 {
-                (last.1, None)
-            } else {
-                last = (entry.file, targets.of(entry));
-                (last.1, None)
-            };
-            let group = entry.group;
-            let arena = &mut scratch.arena;
-            if let (RowKind::Insert, Some(Target::Table(layout)), None) =
-                (entry.kind, target, names)
-            {
-                let stretch = plain::inserts(chunk, entries, rest, layout, format, arena);
-                if stretch.rows > 0 {
-                    rest = &rest[stretch.rows as usize..];
-                    let written = stretch.written(layout.relation.version);
-                    writer.add(entry, chunk.groups[usize::from(group)].xid, &written);
-                    continue;
-                }
-            }
-            rest = after;
-            let Some(target) = target else {
-                continue;
-            };
-            let written = write_record(chunk, entry, target, names, format, arena)?;
-            if written.bytes > 0 {
-                writer.add(entry, chunk.groups[usize::from(group)].xid, &written);
-            }
-        }
+        rows.write_run(order, &mut writer, &mut scratch.arena)?;
         if let Some(first) = writer.first {
             let group = entries[order[0] as usize].group;
             writer.finish(tops.by_group[usize::from(group)].1, &scratch.arena);
@@ -103,6 +78,132 @@ pub fn decode_ordered(
     merged.order_runs(&numbers);
     merged.arena = scratch.stored(arenas);
     Ok(merged)
+}
+
+/// The rows of a part, and what is remembered from one to the next.
+struct Rows<'a> {
+    chunk: &'a FramedChunk,
+    entries: &'a [RowEntry],
+    targets: &'a Targets,
+    format: &'a WalFormat,
+    /// Whether all rows of a file have one target, as mostly.
+    is_plain: bool,
+    /// The last file and its target: neighbours are mostly of one file.
+    last: (u16, Option<&'a Target>),
+    joiner: Joiner<'a>,
+}
+
+impl<'a> Rows<'a> {
+    /// Writes the rows of one transaction, whose entries' indexes `rest` has.
+    #[inline]
+    fn write_run(
+        &mut self,
+        mut rest: &[u32],
+        writer: &mut RunWriter<'_>,
+        arena: &mut Vec<u8>,
+    ) -> Result<(), DecodeError> {
+        let (chunk, entries, format) = (self.chunk, self.entries, self.format);
+        while let Some((index, after)) = rest.split_first() {
+            let entry = &entries[*index as usize];
+            let (target, names) = self.target(entry);
+            let plain = if let (RowKind::Insert, Some(Target::Table(layout)), None) =
+                (entry.kind, target, names)
+                && self.joiner.is_empty()
+            {
+                Some(layout)
+            } else {
+                None
+            };
+            if let Some(layout) = plain {
+                let stretch = plain::inserts(chunk, entries, rest, layout, format, arena);
+                if stretch.rows > 0 {
+                    rest = &rest[stretch.rows as usize..];
+                    let written = stretch.written(layout.relation.version);
+                    writer.add(entry, self.xid(entry), &written);
+                    continue;
+                }
+            }
+            rest = after;
+            let Some(target) = target else {
+                continue;
+            };
+            if let (RowKind::Insert, Target::Toast { oid }) = (entry.kind, target) {
+                let record = chunk.record(entry.place);
+                if (self.joiner).hold(*index, entry, oid.0, record, format) {
+                    continue;
+                }
+            }
+            let start = arena.len();
+            let mut written = write_record(chunk, entry, target, names, format, arena)?;
+            if written.bytes == 0 {
+                continue;
+            }
+            if !self.joiner.is_empty() {
+                let is_named = names.is_some();
+                written = self.after_chunks((entry, written), is_named, start, writer, arena)?;
+            }
+            writer.add(entry, self.xid(entry), &written);
+        }
+        if !self.joiner.is_empty() {
+            self.write_held(writer, arena)?;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn target(&mut self, entry: &RowEntry) -> (Option<&'a Target>, Option<Names<'a>>) {
+        let targets = self.targets;
+        if !self.is_plain {
+            return (targets.of(entry), targets.names(entry));
+        }
+        if entry.file != self.last.0 {
+            self.last = (entry.file, targets.of(entry));
+        }
+        (self.last.1, None)
+    }
+
+    #[inline]
+    fn xid(&self, entry: &RowEntry) -> Xid {
+        self.chunk.groups[usize::from(entry.group)].xid
+    }
+
+    /// The events of a record, which stand in `arena` from `start` on, after chunks that are held:
+    /// with their values, or with the chunks before them. Names in values are looked up where the
+    /// transaction ends.
+    fn after_chunks(
+        &mut self,
+        (entry, mut written): (&RowEntry, Written),
+        is_named: bool,
+        start: usize,
+        writer: &mut RunWriter<'_>,
+        arena: &mut Vec<u8>,
+    ) -> Result<Written, DecodeError> {
+        if !is_named && let Some(joined) = self.joiner.join(entry, &written, start, arena) {
+            return Ok(joined);
+        }
+        let events = self.joiner.set_aside(start, arena);
+        self.write_held(writer, arena)?;
+        written.last += (arena.len() - start) as u32;
+        self.joiner.put_back(events, arena);
+        Ok(written)
+    }
+
+    /// Writes the chunks that are held as events of their own.
+    fn write_held(
+        &mut self,
+        writer: &mut RunWriter<'_>,
+        arena: &mut Vec<u8>,
+    ) -> Result<(), DecodeError> {
+        for index in self.joiner.release() {
+            let entry = &self.entries[index as usize];
+            let xid = self.chunk.groups[usize::from(entry.group)].xid;
+            if let Some(target) = self.targets.of(entry) {
+                let written = write_record(self.chunk, entry, target, None, self.format, arena)?;
+                writer.add(entry, xid, &written);
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Scratch {
@@ -194,6 +295,7 @@ impl<'a> RunWriter<'a> {
                 crc: 0,
                 relations: relations..relations,
                 flags: 0,
+                finished: None,
             },
             last_group: 0,
             last_relation: RelationVersion(0),
@@ -260,6 +362,13 @@ impl<'a> RunWriter<'a> {
         self.run.segments.end = self.merged.segments.len() as u32;
         self.run.relations.end = self.merged.relations.len() as u32;
         set_sum(&mut self.run, arena);
+        if self.run.flags & SPECIAL != 0 {
+            let range = self.run.segments.start as usize..self.run.segments.end as usize;
+            let segments = &self.merged.segments[range];
+            // What is smaller is copied anyway, and summed then.
+            self.run.finished =
+                Finished::largest(segments, self.run.bytes.start, arena, COPY_BYTES_MAX);
+        }
         self.merged.runs.push(self.run);
     }
 }

@@ -40,7 +40,7 @@ fn data_type(length: i16) -> Arc<TypeDesc> {
 }
 
 /// A relation of the given (length, alignment) attributes; a negative alignment is a dropped one.
-fn layout(attributes: &[(i16, i8)]) -> Layout {
+pub(super) fn layout(attributes: &[(i16, i8)]) -> Layout {
     let mut columns = Vec::new();
     let mut stored = Vec::new();
     for (number, (length, align)) in attributes.iter().enumerate() {
@@ -91,7 +91,7 @@ fn layout(attributes: &[(i16, i8)]) -> Layout {
     }
 }
 
-fn logged(count: u16, bitmap: &[u8], values: &[u8]) -> Vec<u8> {
+pub(super) fn logged(count: u16, bitmap: &[u8], values: &[u8]) -> Vec<u8> {
     let mut bytes = count.to_le_bytes().to_vec();
     bytes.extend_from_slice(&u16::from(!bitmap.is_empty()).to_le_bytes());
     let hoff = (23 + bitmap.len()).next_multiple_of(8);

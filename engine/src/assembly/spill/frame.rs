@@ -116,6 +116,7 @@ fn parse(body: Bytes) -> Option<StoredRun> {
         last: head.last,
         events: head.events,
         rows: head.rows,
+        finished: None,
         crc: head.crc,
         flags: head.flags,
         charge: 0,

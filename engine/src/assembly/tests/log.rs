@@ -7,7 +7,9 @@ use redostream_protocol::event::{
 use redostream_protocol::schema::RelationVersion;
 use redostream_protocol::{Lsn, Oid, TimelineId, Xid};
 
-use crate::assembly::part::{Commit, Control, ControlKind, Part, Run, Segment, segment_flags};
+use crate::assembly::part::{
+    Commit, Control, ControlKind, Finished, Part, Run, Segment, segment_flags,
+};
 
 /// A repeatable source of randomness.
 #[derive(Clone, Debug)]
@@ -247,6 +249,7 @@ pub(super) fn part_of(items: &[Item]) -> Part {
             crc: 0,
             relations: part.relations.len() as u32..0,
             flags: 0,
+            finished: None,
         };
         for item in items {
             let Item::Event { top, header, bytes } = item else {
@@ -261,11 +264,10 @@ pub(super) fn part_of(items: &[Item]) -> Part {
             let rows = u32::from(header.kind as u8 <= 3);
             let segments = &mut part.segments;
             match segments.get_mut(run.segments.start as usize..) {
-                Some([.., last]) if last.xid == header.xid => {
+                Some([.., last]) if last.xid == header.xid && last.flags == flags => {
                     last.bytes += header.size;
                     last.events += 1;
                     last.rows += rows;
-                    last.flags |= flags;
                 }
                 _ => segments.push(Segment {
                     xid: header.xid,
@@ -287,6 +289,10 @@ pub(super) fn part_of(items: &[Item]) -> Part {
         run.segments.end = part.segments.len() as u32;
         run.relations.end = part.relations.len() as u32;
         run.crc = crc32fast::hash(&arena[run.bytes.start as usize..]);
+        if run.flags & segment_flags::SPECIAL != 0 {
+            let segments = &part.segments[run.segments.start as usize..];
+            run.finished = Finished::largest(segments, run.bytes.start, &arena, 0);
+        }
         part.runs.push(run);
     }
     part.arena = Bytes::from(arena);

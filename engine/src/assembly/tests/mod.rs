@@ -5,7 +5,7 @@ mod large;
 mod log;
 mod model;
 mod random;
-mod store;
+pub(crate) mod store;
 
 use redostream_protocol::event::{Event, EventKind};
 use redostream_protocol::{Cursor, Position};

@@ -20,7 +20,7 @@ pub(super) struct Faults {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct MemorySpill {
+pub(crate) struct MemorySpill {
     spills: Vec<Option<Vec<u8>>>,
     pub(super) faults: Arc<Faults>,
 }

@@ -36,28 +36,49 @@ pub(crate) fn push_new(
     Ok(())
 }
 
-/// Writes a chunk of a TOASTed value: columns chunk_id oid, chunk_seq int4, chunk_data bytea.
-// pg: catalog/toasting.c create_toast_table [14-18]
+/// A chunk of a TOASTed value.
+#[derive(Clone, Copy)]
+pub(crate) struct Chunk<'a> {
+    /// `chunk_id`: the value's number.
+    pub(crate) value: u32,
+    /// `chunk_seq`, from 0.
+    pub(crate) sequence: u32,
+    /// `chunk_data`.
+    pub(crate) data: &'a [u8],
+}
+
+impl<'a> Chunk<'a> {
+    /// Reads the columns chunk_id oid, chunk_seq int4, chunk_data bytea.
+    // pg: catalog/toasting.c create_toast_table [14-18]
+    pub(crate) fn parse(tuple: LoggedTuple<'a>) -> Result<Self, TupleError> {
+        let (count, bitmap, values) = tuple.split()?;
+        if count != 3 || !bitmap.is_empty() {
+            return Err(TupleError::Contradiction(
+                "a TOAST chunk has three columns, none null",
+            ));
+        }
+        let ids = values.get(..8).ok_or(TupleError::Overrun(2))?;
+        Ok(Chunk {
+            value: u32_at(ids, 0),
+            sequence: u32_at(ids, 4),
+            data: plain_varlena(&values[8..]).ok_or(TupleError::Varlena(3))?,
+        })
+    }
+}
+
+/// Writes a chunk of a TOASTed value.
 pub(crate) fn push_chunk(
     toast: u32,
     tuple: LoggedTuple<'_>,
     row: &mut RowWriter<'_>,
 ) -> Result<(), TupleError> {
-    let (count, bitmap, values) = tuple.split()?;
-    if count != 3 || !bitmap.is_empty() {
-        return Err(TupleError::Contradiction(
-            "a TOAST chunk has three columns, none null",
-        ));
-    }
-    let ids = values.get(..8).ok_or(TupleError::Overrun(2))?;
-    let (value, sequence) = (u32_at(ids, 0), u32_at(ids, 4));
-    let data = plain_varlena(&values[8..]).ok_or(TupleError::Varlena(3))?;
+    let chunk = Chunk::parse(tuple)?;
     row.mark(segment_flags::TOAST);
     row.event(EventKind::ToastChunk, 0, |out| {
-        for number in [toast, value, sequence] {
+        for number in [toast, chunk.value, chunk.sequence] {
             out.extend_from_slice(&number.to_le_bytes());
         }
-        out.extend_from_slice(data);
+        out.extend_from_slice(chunk.data);
         Ok(0)
     })
 }
