@@ -2,7 +2,9 @@
 //!
 //! A pipeline ends a block with every chunk, so that nothing waits in it. Who has far to go wants
 //! fewer and larger ones: each is a frame, and several threads are woken for each, here and at the
-//! client. So whoever takes blocks waits a moment for a small one to grow, but never longer.
+//! client. So whoever takes blocks waits a moment for a small one to grow, but never longer. And
+//! whoever finds no room for a block compresses it, if it is to be, instead of only waiting: one
+//! session's thread compresses less than two decoders decode.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,6 +13,9 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use redostream_engine::feed::block::Block;
 use redostream_engine::limits::{BLOCK_BYTES, BLOCK_SLACK_BYTES};
+use redostream_protocol::wire::compress::Compressor;
+
+use crate::session::BlockEntry;
 
 /// Blocks that wait for the subscriber, each made of several.
 const BLOCKS_MAX: usize = 8;
@@ -26,13 +31,17 @@ const LINGER: Duration = Duration::from_millis(2);
 /// The two ends of a queue.
 pub(super) fn queue() -> (Sender, Receiver) {
     let shared = Arc::new(Shared::default());
-    (Sender(Arc::clone(&shared)), Receiver(shared))
+    let sender = Sender {
+        shared: Arc::clone(&shared),
+        compressor: Compressor::default(),
+    };
+    (sender, Receiver(shared))
 }
 
 /// What became of waiting for a block.
 #[derive(Debug)]
 pub(super) enum Taken {
-    Block(Block),
+    Block(BlockEntry),
     /// None came in time.
     Nothing,
     /// The other end is gone, and everything it sent was taken.
@@ -40,7 +49,10 @@ pub(super) enum Taken {
 }
 
 /// The pipeline's end.
-pub(super) struct Sender(Arc<Shared>);
+pub(super) struct Sender {
+    shared: Arc<Shared>,
+    compressor: Compressor,
+}
 
 /// The subscriber's end.
 pub(super) struct Receiver(Arc<Shared>);
@@ -57,7 +69,9 @@ struct Shared {
 #[derive(Default)]
 struct State {
     /// Each with the number of those that it was made of.
-    blocks: VecDeque<(Block, usize)>,
+    blocks: VecDeque<(BlockEntry, usize)>,
+    /// Whether blocks that find no room are compressed before they wait for it.
+    compresses: bool,
     /// Whether the receiver waits, and for what.
     awaited: Awaited,
     /// Whether one of the ends is gone.
@@ -77,9 +91,33 @@ impl State {
     fn is_large(&self) -> bool {
         let first = self.blocks.front();
         self.blocks.len() > 1
-            || first.is_some_and(|(block, made_of)| {
-                *made_of == MERGED_MAX || block.bytes() >= LARGE_BYTES
+            || first.is_some_and(|(entry, made_of)| {
+                *made_of == MERGED_MAX
+                    || entry.is_compressed()
+                    || entry.block.bytes() >= LARGE_BYTES
             })
+    }
+
+    /// Adds a block, to the last one if that may grow; gives it back if there is no room.
+    fn put(&mut self, mut entry: BlockEntry) -> Option<BlockEntry> {
+        if let Some((last, made_of)) = self.blocks.back_mut()
+            && *made_of < MERGED_MAX
+            && !last.is_compressed()
+            && !entry.is_compressed()
+        {
+            match last.block.append(entry.block, MERGED_BYTES_MAX) {
+                Ok(()) => {
+                    *made_of += 1;
+                    return None;
+                }
+                Err(apart) => entry = BlockEntry::passing(*apart),
+            }
+        }
+        if self.blocks.len() < BLOCKS_MAX {
+            self.blocks.push_back((entry, 1));
+            return None;
+        }
+        Some(entry)
     }
 
     fn satisfies(&self) -> bool {
@@ -93,34 +131,30 @@ impl State {
 
 impl Sender {
     /// Sends a block; waits while there is no room. The block, if nobody takes it any more.
-    pub(super) fn send(&self, mut block: Block) -> Result<(), Box<Block>> {
-        let mut state = self.0.state.lock();
+    pub(super) fn send(&mut self, block: Block) -> Result<(), Box<Block>> {
+        let mut entry = BlockEntry::passing(block);
+        let mut state = self.shared.state.lock();
         loop {
             if state.closed {
-                return Err(Box::new(block));
+                return Err(Box::new(entry.block));
             }
-            block = match state.blocks.back_mut() {
-                Some((last, made_of)) if *made_of < MERGED_MAX => {
-                    match last.append(block, MERGED_BYTES_MAX) {
-                        Ok(()) => {
-                            *made_of += 1;
-                            break;
-                        }
-                        Err(apart) => *apart,
-                    }
-                }
-                _ => block,
+            entry = match state.put(entry) {
+                None => break,
+                Some(entry) => entry,
             };
-            if state.blocks.len() < BLOCKS_MAX {
-                state.blocks.push_back((block, 1));
-                break;
+            if state.compresses && !entry.is_compressed() {
+                // With the queue free for whoever takes from it meanwhile.
+                drop(state);
+                entry.bodies(Some(&mut self.compressor));
+                state = self.shared.state.lock();
+                continue;
             }
-            self.0.emptied.wait(&mut state);
+            self.shared.emptied.wait(&mut state);
         }
         let wakes = state.satisfies();
         drop(state);
         if wakes {
-            self.0.filled.notify_one();
+            self.shared.filled.notify_one();
         }
         Ok(())
     }
@@ -128,12 +162,17 @@ impl Sender {
 
 impl Drop for Sender {
     fn drop(&mut self) {
-        self.0.state.lock().closed = true;
-        self.0.filled.notify_one();
+        self.shared.state.lock().closed = true;
+        self.shared.filled.notify_one();
     }
 }
 
 impl Receiver {
+    /// Says that all blocks are going to be compressed.
+    pub(super) fn compress_ahead(&self) {
+        self.0.state.lock().compresses = true;
+    }
+
     /// Takes the next block, waiting up to `timeout` for one, and a moment for it to get larger; with
     /// no time at all only one that is large.
     pub(super) fn take(&self, timeout: Duration) -> Taken {
@@ -159,9 +198,9 @@ impl Receiver {
         let closed = state.closed;
         drop(state);
         match taken {
-            Some((block, _)) => {
+            Some((entry, _)) => {
                 self.0.emptied.notify_one();
-                Taken::Block(block)
+                Taken::Block(entry)
             }
             None if closed => Taken::Closed,
             None => Taken::Nothing,
@@ -201,14 +240,14 @@ mod tests {
 
     fn taken(receiver: &Receiver) -> Block {
         match receiver.take(LONG) {
-            Taken::Block(block) => block,
+            Taken::Block(entry) => entry.block,
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
     fn small_blocks_become_one() {
-        let (sender, receiver) = queue();
+        let (mut sender, receiver) = queue();
         assert!(matches!(receiver.take(Duration::ZERO), Taken::Nothing));
         for number in 1..=3 {
             sender.send(block(number, 100)).unwrap();
@@ -227,10 +266,10 @@ mod tests {
 
     #[test]
     fn a_large_block_is_there_at_once_and_does_not_grow_without_bound() {
-        let (sender, receiver) = queue();
+        let (mut sender, receiver) = queue();
         sender.send(block(1, LARGE_BYTES)).unwrap();
         assert!(
-            matches!(receiver.take(Duration::ZERO), Taken::Block(one) if one.bytes() == LARGE_BYTES)
+            matches!(receiver.take(Duration::ZERO), Taken::Block(one) if one.block.bytes() == LARGE_BYTES)
         );
         sender.send(block(2, LARGE_BYTES)).unwrap();
         sender.send(block(3, LARGE_BYTES)).unwrap();
@@ -240,7 +279,7 @@ mod tests {
 
     #[test]
     fn whoever_waits_is_woken_and_told_of_the_end() {
-        let (sender, receiver) = queue();
+        let (mut sender, receiver) = queue();
         let thread = std::thread::spawn(move || {
             let first = taken(&receiver);
             let second = taken(&receiver);
@@ -257,14 +296,14 @@ mod tests {
 
     #[test]
     fn nobody_takes_what_is_left() {
-        let (sender, receiver) = queue();
+        let (mut sender, receiver) = queue();
         drop(receiver);
         assert_eq!(sender.send(block(1, 10)).unwrap_err().events, 1);
     }
 
     #[test]
     fn a_full_queue_is_waited_for() {
-        let (sender, receiver) = queue();
+        let (mut sender, receiver) = queue();
         let count = 3 * BLOCKS_MAX as u64;
         let thread = std::thread::spawn(move || {
             for number in 1..=count {
@@ -277,5 +316,41 @@ mod tests {
         }
         thread.join().unwrap();
         assert!(matches!(receiver.take(LONG), Taken::Closed));
+    }
+
+    #[test]
+    fn who_finds_no_room_compresses() {
+        for wanted in [false, true] {
+            let (mut sender, receiver) = queue();
+            if wanted {
+                receiver.compress_ahead();
+            }
+            for number in 1..=BLOCKS_MAX as u64 {
+                sender.send(block(number, LARGE_BYTES)).unwrap();
+            }
+            let thread = std::thread::spawn(move || {
+                // Small ones: a compressed block does not grow.
+                for number in BLOCKS_MAX as u64 + 1..=BLOCKS_MAX as u64 + 4 {
+                    sender.send(block(number, LARGE_BYTES / 2)).unwrap();
+                }
+            });
+            // Long enough for the thread to have compressed what it has no room for.
+            std::thread::sleep(Duration::from_millis(200));
+            let (mut compressed, mut seen) = (0, Vec::new());
+            loop {
+                match receiver.take(LONG) {
+                    Taken::Block(entry) => {
+                        compressed += usize::from(entry.is_compressed());
+                        seen.push(entry.block.wal_end);
+                    }
+                    Taken::Closed => break,
+                    Taken::Nothing => panic!("it stands still"),
+                }
+            }
+            thread.join().unwrap();
+            assert_eq!(compressed > 0, wanted);
+            assert!(seen.is_sorted());
+            assert_eq!(seen.last(), Some(&Lsn(BLOCKS_MAX as u64 + 4)));
+        }
     }
 }

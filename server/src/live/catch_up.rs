@@ -17,6 +17,7 @@ use redostream_protocol::wire::{Fault, FaultCode};
 
 use super::blocks::{self, Receiver, Sender, Taken};
 use super::{Live, fault_of};
+use crate::session::BlockEntry;
 
 /// Numbers catch-up pipelines, so that each has a spill directory of its own.
 static NUMBER: AtomicU64 = AtomicU64::new(0);
@@ -143,10 +144,15 @@ impl CatchUp {
         Ok((catch_up, versions))
     }
 
+    /// Says that all blocks are going to be compressed: the pipeline may do it while it waits.
+    pub(super) fn compress_ahead(&self) {
+        self.blocks.compress_ahead();
+    }
+
     /// The next block; none if there is none within `timeout`.
-    pub(super) fn next(&mut self, timeout: Duration) -> Result<Option<Block>, Fault> {
+    pub(super) fn next(&mut self, timeout: Duration) -> Result<Option<BlockEntry>, Fault> {
         match self.blocks.take(timeout) {
-            Taken::Block(block) => Ok(Some(block)),
+            Taken::Block(entry) => Ok(Some(entry)),
             Taken::Nothing => Ok(None),
             Taken::Closed => Err(self.end()),
         }
@@ -181,6 +187,7 @@ fn run(
         end: Lsn::MAX,
         restart_points: pipeline::RestartRequest::default(),
         room_wait: live.setting.room_wait,
+        arenas: live.arenas.clone(),
     };
     let source = &*live.setting.source;
     let counters = Counters::default();

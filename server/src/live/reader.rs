@@ -35,6 +35,8 @@ pub(super) struct LiveReader {
     joining: bool,
     /// When the last block was given, until the next is asked for.
     gave: Option<Instant>,
+    /// Whether all blocks are going to be compressed.
+    compresses: bool,
 }
 
 impl LiveReader {
@@ -62,6 +64,7 @@ impl LiveReader {
             released: Lsn::INVALID,
             joining: false,
             gave: None,
+            compresses: false,
         })
     }
 
@@ -127,6 +130,9 @@ impl LiveReader {
                     None => self.released.max(self.start.lsn()),
                 };
                 let (catch_up, versions) = CatchUp::start(&self.live, from)?;
+                if self.compresses {
+                    catch_up.compress_ahead();
+                }
                 self.way = Way::CatchUp(catch_up);
                 self.versions = Some(versions);
                 self.joining = self.last.is_some();
@@ -158,6 +164,9 @@ impl LiveReader {
         again.last = self.last;
         again.released = self.passed();
         again.joining = self.last.is_some();
+        if self.compresses {
+            again.will_compress();
+        }
         *self = again;
         Ok(())
     }
@@ -182,6 +191,13 @@ impl BlockReader for LiveReader {
     fn released(&self) -> Lsn {
         self.passed()
     }
+
+    fn will_compress(&mut self) {
+        self.compresses = true;
+        if let Way::CatchUp(catch_up) = &self.way {
+            catch_up.compress_ahead();
+        }
+    }
 }
 
 impl LiveReader {
@@ -200,12 +216,11 @@ impl LiveReader {
             self.versions = None;
             return self.next_of_feed(timeout);
         };
-        let Some(block) = catch_up.next(timeout)? else {
+        let Some(entry) = catch_up.next(timeout)? else {
             self.try_join();
             return Ok(None);
         };
-        let entry = Arc::new(BlockEntry::passing(block));
-        let Some(entry) = self.cut(entry)? else {
+        let Some(entry) = self.cut(Arc::new(entry))? else {
             return Ok(None);
         };
         self.given(&entry.block);

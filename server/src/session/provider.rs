@@ -89,6 +89,8 @@ pub trait BlockReader: Send {
     /// Everything that starts before this LSN is released and has been given out by
     /// [`BlockReader::next`].
     fn released(&self) -> Lsn;
+    /// Says that every block is going to be compressed, so that it may be already when it is given.
+    fn will_compress(&mut self) {}
 }
 
 /// The state of the server, subscribers aside; units as in the control plane's `StatusReply`.
@@ -165,6 +167,12 @@ impl BlockEntry {
         };
         let compressor = compressor.map(|compressor| compressor.lend(self.passing));
         made.get_or_init(|| data_bodies(&self.block.pieces, compressor))
+    }
+
+    /// Whether it has been compressed already.
+    #[must_use]
+    pub fn is_compressed(&self) -> bool {
+        self.compressed.get().is_some()
     }
 
     /// Bytes that the bodies made so far hold beside the block itself.

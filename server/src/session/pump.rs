@@ -93,9 +93,13 @@ pub(super) enum Compress {
 impl Pump {
     pub(super) fn new(
         provider: Arc<dyn StreamProvider>,
-        reader: Box<dyn BlockReader>,
+        mut reader: Box<dyn BlockReader>,
         wanted: Wanted,
     ) -> Self {
+        // What a filter leaves of a block is compressed by itself.
+        if wanted.compression == Compress::Always && wanted.filter.is_none() {
+            reader.will_compress();
+        }
         let undecodable = Undecodable::new(Arc::clone(&provider), wanted.on_undecodable);
         let (start, until, filter) = (wanted.start, wanted.until, wanted.filter);
         Self {
