@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use redostream_engine::arena::Arenas;
 use redostream_engine::assembly::{Assembler, FileSpill};
 use redostream_engine::catalog::Catalog;
 use redostream_engine::catalog::bootstrap::{self, DataDirectory};
@@ -169,6 +170,7 @@ impl Log {
             end: self.end,
             restart_points: pipeline::RestartRequest::default(),
             room_wait: pipeline::ROOM_WAIT,
+            arenas: Arenas::new(),
         };
         let counters = Counters::default();
         let stop = StopToken::default();

@@ -21,16 +21,24 @@ use crate::limits::{ARENA_BYTES_MIN, ARENA_REGION_BYTES, ARENA_REGIONS_KEPT, ARE
 const UNITS: usize = ARENA_REGION_BYTES / ARENA_UNIT_BYTES;
 const WORDS: usize = UNITS / 64;
 
-/// A stock of arenas, shared by the threads of a pipeline. Clones are the same stock.
-#[derive(Clone, Debug, Default)]
+/// A stock of arenas, shared by the threads of a pipeline, or of several. Clones are the same stock.
+#[derive(Clone, Debug)]
 pub struct Arenas {
     regions: Arc<Mutex<Regions>>,
 }
 
-#[derive(Debug, Default)]
+impl Default for Arenas {
+    fn default() -> Self {
+        Self::keeping(0)
+    }
+}
+
+#[derive(Debug)]
 struct Regions {
     /// A slot keeps its number while blocks of its region are out.
     slots: Vec<Option<Region>>,
+    /// Regions that are kept though nothing is in them.
+    idle_max: usize,
 }
 
 #[derive(Debug)]
@@ -40,6 +48,8 @@ struct Region {
     /// A bit for each unit that is out.
     taken: [u64; WORDS],
     free: usize,
+    /// Whether it has been empty since the stock was last trimmed.
+    stale: bool,
 }
 
 // SAFETY: `start` points into `memory`, which the region owns; nothing is tied to a thread.
@@ -66,6 +76,37 @@ impl Arenas {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A stock that keeps about so many bytes of memory that nothing is in, for what comes next,
+    /// until [`Self::trim`] finds that nothing comes.
+    #[must_use]
+    pub fn keeping(bytes: usize) -> Self {
+        let regions = Regions {
+            slots: Vec::new(),
+            idle_max: (bytes / ARENA_REGION_BYTES).max(ARENA_REGIONS_KEPT),
+        };
+        Self {
+            regions: Arc::new(Mutex::new(regions)),
+        }
+    }
+
+    /// Gives memory back that nothing has been in since the last time.
+    pub fn trim(&self) {
+        let mut regions = self.regions.lock();
+        let mut idle = 0;
+        for slot in &mut regions.slots {
+            let Some(region) = slot else {
+                continue;
+            };
+            let is_idle = region.free == UNITS;
+            idle += usize::from(is_idle);
+            if is_idle && region.stale && idle > ARENA_REGIONS_KEPT {
+                *slot = None;
+            } else {
+                region.stale = is_idle;
+            }
+        }
     }
 
     /// A copy of `bytes`, shared by reference; its memory comes back when the last reference is
@@ -139,7 +180,7 @@ impl Regions {
         region.mark(first, units, false);
         if region.free == UNITS {
             let idle = |region: &&Region| region.free == UNITS;
-            if self.slots.iter().flatten().filter(idle).count() > ARENA_REGIONS_KEPT {
+            if self.slots.iter().flatten().filter(idle).count() > self.idle_max {
                 self.slots[slot] = None;
             }
         }
@@ -158,6 +199,7 @@ impl Region {
             start,
             taken: [0; WORDS],
             free: UNITS,
+            stale: false,
         })
     }
 
@@ -200,6 +242,7 @@ impl Region {
         }
         if taken {
             self.free -= units;
+            self.stale = false;
         } else {
             self.free += units;
         }
@@ -278,5 +321,30 @@ mod tests {
                 .flatten()
                 .all(|region| region.free == UNITS)
         );
+    }
+
+    #[test]
+    fn idle_memory_is_kept_for_a_while() {
+        const KEPT: usize = 4 * ARENA_REGIONS_KEPT;
+        let arenas = Arenas::keeping(KEPT * ARENA_REGION_BYTES);
+        let regions = || arenas.regions.lock().slots.iter().flatten().count();
+        let part = vec![7; ARENA_REGION_BYTES];
+        let fill = |count| -> Vec<Bytes> { (0..count).map(|_| arenas.store(&part)).collect() };
+        let held = fill(KEPT + 2);
+        assert_eq!(regions(), KEPT + 2);
+        arenas.trim();
+        assert_eq!(regions(), KEPT + 2, "they are in use");
+        drop(held);
+        assert_eq!(regions(), KEPT);
+        arenas.trim();
+        assert_eq!(regions(), KEPT, "they have just become idle");
+        let held = fill(ARENA_REGIONS_KEPT + 1);
+        arenas.trim();
+        assert_eq!(regions(), 2 * ARENA_REGIONS_KEPT + 1);
+        drop(held);
+        arenas.trim();
+        assert_eq!(regions(), ARENA_REGIONS_KEPT + 1);
+        arenas.trim();
+        assert_eq!(regions(), ARENA_REGIONS_KEPT);
     }
 }

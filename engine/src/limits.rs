@@ -116,7 +116,7 @@ pub const ARENA_REGION_BYTES: usize = 8 * 1024 * 1024;
 pub const ARENA_UNIT_BYTES: usize = 4 * 1024;
 /// Smaller arenas are allocated by themselves, so that rounding up costs little.
 pub const ARENA_BYTES_MIN: usize = 16 * 1024;
-/// Regions that are kept though nothing is in them.
+/// Regions that are kept though nothing is in them, for ever; more of them for a while.
 pub const ARENA_REGIONS_KEPT: usize = 2;
 /// Buffers larger than this are freed instead of being kept for use again.
 pub const POOLED_BUFFER_BYTES_MAX: usize = 4 * 1024 * 1024;

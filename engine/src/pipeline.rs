@@ -79,6 +79,8 @@ pub struct PipelineOptions {
     pub restart_points: RestartRequest,
     /// How long to wait for room when rows of open transactions cannot be spilled.
     pub room_wait: Duration,
+    /// Memory for rows; several pipelines may share it.
+    pub arenas: Arenas,
 }
 
 /// Asks a pipeline for a restart point: it is taken before the next chunk, once C is reached.
@@ -218,7 +220,7 @@ pub fn run(
         counters,
         stop,
         pool: BufferPool::new(POOLED_BUFFERS_MAX),
-        arenas: Arenas::new(),
+        arenas: options.arenas.clone(),
         chunks: ArrayQueue::new(2 * CHUNKS_PER_DECODER * workers),
         tasks: (0..workers).map(|_| Injector::new()).collect(),
         planning: Mutex::new(Planning {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use redostream_engine::arena::Arenas;
 use redostream_engine::assembly::{Assembler, FileSpill};
 use redostream_engine::catalog::bootstrap::{self, Bootstrap, DataDirectory, Readiness};
 use redostream_engine::catalog::{Catalog, RelationRegistry};
@@ -59,6 +60,7 @@ pub(crate) fn run(arguments: &DecodeArguments) -> Result<(), Failure> {
         end: arguments.end.unwrap_or(Lsn::MAX),
         restart_points: pipeline::RestartRequest::default(),
         room_wait: pipeline::ROOM_WAIT,
+        arenas: Arenas::new(),
     };
     let since = Instant::now();
     let (result, gate) = pipeline::run(

@@ -41,6 +41,7 @@ impl Upkeep {
                 self.look_for_timelines();
                 self.retain(&mut given_up);
                 self.live.gauges.compare(&self.live.counters);
+                self.live.arenas.trim();
             }
             let upstream = &self.live.setting.upstream;
             if let (now, Some(at)) = upstream.forks_after(forks) {

@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use meaning::Meaning;
+use redostream_engine::arena::Arenas;
 use redostream_engine::assembly::{Assembler, FileSpill};
 use redostream_engine::catalog::Catalog;
 use redostream_engine::catalog::bootstrap::{Bootstrap, DataDirectory, load};
@@ -173,6 +174,7 @@ impl Laid {
         let options = PipelineOptions {
             restart_points: pipeline::RestartRequest::default(),
             room_wait: pipeline::ROOM_WAIT,
+            arenas: Arenas::new(),
             decoders: self.decoders,
             partitions: 1,
             chunk_bytes: 256 * 1024,

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
+use redostream_engine::arena::Arenas;
 use redostream_engine::assembly::{Assembler, FileSpill};
 use redostream_engine::catalog::Catalog;
 use redostream_engine::catalog::bootstrap::{DataDirectory, load};
@@ -135,6 +136,7 @@ impl Log {
         let options = PipelineOptions {
             restart_points: pipeline::RestartRequest::default(),
             room_wait: pipeline::ROOM_WAIT,
+            arenas: Arenas::new(),
             decoders: 2,
             partitions: 0,
             chunk_bytes: CHUNK_BYTES,

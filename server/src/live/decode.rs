@@ -157,6 +157,7 @@ impl Live {
             end: Lsn::MAX,
             restart_points: RestartRequest::default(),
             room_wait: setting.room_wait,
+            arenas: self.arenas.clone(),
         };
         let mut sink = FeedSink {
             live: self,

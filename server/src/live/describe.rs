@@ -91,6 +91,7 @@ fn catalog_at(live: &Arc<Live>, at: Lsn) -> Result<Catalog, Fault> {
         end: at,
         restart_points: pipeline::RestartRequest::default(),
         room_wait: pipeline::ROOM_WAIT,
+        arenas: live.arenas.clone(),
     };
     tracing::debug!(%from, %at, "going over the log for a structure");
     let (result, gate) = pipeline::run(

@@ -25,6 +25,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
+use redostream_engine::arena::Arenas;
 use redostream_engine::assembly::FileSpill;
 use redostream_engine::catalog::RelationRegistry;
 use redostream_engine::error::EngineError;
@@ -99,6 +100,8 @@ pub(crate) struct Live {
     catch_ups: Mutex<Vec<(u64, RelationRegistry)>>,
     /// Catch-up pipelines that run.
     catching_up: AtomicUsize,
+    /// Memory for the rows of all pipelines.
+    pub(crate) arenas: Arenas,
     saving: Saving,
     pub(crate) counters: Counters,
     pub(crate) gauges: gauges::Gauges,
@@ -138,12 +141,14 @@ impl Live {
         let epoch = Arc::new(begin.epoch(setting.feed_bytes));
         let (forks, _) = setting.upstream.forks_after(0);
         let room_wait = setting.room_wait;
+        let arenas = Arenas::keeping(setting.memory_bytes);
         let live = Live {
             setting,
             epoch: RwLock::new(epoch),
             restart_points,
             catch_ups: Mutex::default(),
             catching_up: AtomicUsize::new(0),
+            arenas,
             saving: Saving::new(room_wait),
             counters: Counters::default(),
             gauges: gauges::Gauges::default(),

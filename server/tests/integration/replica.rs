@@ -11,6 +11,7 @@ use redostream_client::protocol::event::{ColumnValue, Columns, Event, EventKind,
 use redostream_client::protocol::schema::{Column, Relation};
 use redostream_client::protocol::value::{TextContext, TypeRenderer};
 use redostream_client::protocol::{Lsn, Position};
+use redostream_engine::arena::Arenas;
 use redostream_engine::assembly::{Assembler, FileSpill};
 use redostream_engine::catalog::bootstrap::{DataDirectory, load};
 use redostream_engine::catalog::{Catalog, RelationRegistry};
@@ -222,6 +223,7 @@ fn script(
     let options = PipelineOptions {
         restart_points: RestartRequest::default(),
         room_wait: pipeline::ROOM_WAIT,
+        arenas: Arenas::new(),
         decoders: 2,
         partitions: 0,
         chunk_bytes: 64 * 1024,
