@@ -1,16 +1,21 @@
 //! Each stage by itself, on logs made in memory: framing with its CRC, decoding by kinds of
-//! columns, merging, assembly, and what happens to a block on its way over the wire.
+//! columns, merging, assembly, and what happens to a block on its way over the wire. The gate, which
+//! wants catalogs, takes the recorded demo.
 
 use std::hint::black_box;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
+use redostream_benches::Recording;
 use redostream_benches::synthetic::{
     LogBuilder, Transactions, format, push_row, table, targets, tops,
 };
 use redostream_engine::arena::Arenas;
 use redostream_engine::assembly::part::Part;
 use redostream_engine::assembly::{Assembler, FileSpill, Output};
+use redostream_engine::catalog::relation::Target;
 use redostream_engine::decoding::merge::merge;
 use redostream_engine::decoding::ordered::{Scratch, decode_ordered};
 use redostream_engine::decoding::task::{TaskOutput, decode};
@@ -72,6 +77,24 @@ fn framing(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// The gate's share of decoding the recorded demo, catalog changes and DDL events included.
+fn gate(criterion: &mut Criterion) {
+    const GATE: usize = 2;
+    let recording = Recording::unpack("demo").expect("the demo case is recorded");
+    let decode = || recording.decode(1).expect("the demo case decodes");
+    let mut group = criterion.benchmark_group("gate");
+    let records = decode().records.load(Ordering::Relaxed);
+    group.throughput(Throughput::Elements(records));
+    group.sample_size(10);
+    group.bench_function("records of the demo", |bencher| {
+        bencher.iter_custom(|times| {
+            let nanoseconds = (0..times).map(|_| decode().busy_ns[GATE].load(Ordering::Relaxed));
+            Duration::from_nanos(nanoseconds.sum())
+        });
+    });
+    group.finish();
+}
+
 fn decoding(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("decoding");
     let text = |length: usize| {
@@ -126,6 +149,54 @@ fn decoding(criterion: &mut Criterion) {
             });
         });
     }
+    group.finish();
+}
+
+/// Rows of a number and a text of 6,000 bytes, which is in four chunks of a TOAST table.
+fn toasted(criterion: &mut Criterion) {
+    const CHUNK_BYTES: [usize; 4] = [1996, 1996, 1996, 12];
+    let stored: usize = CHUNK_BYTES.iter().sum();
+    let log = log_of(|log, n| {
+        for (sequence, length) in CHUNK_BYTES.iter().enumerate() {
+            let mut chunk = n.to_le_bytes().to_vec();
+            chunk.extend_from_slice(&(sequence as u32).to_le_bytes());
+            chunk.extend_from_slice(&((*length as u32 + 4) << 2).to_le_bytes());
+            chunk.resize(chunk.len() + length, b'x');
+            log.insert(700, 16500, n * 4 + sequence as u32, 3, &chunk);
+        }
+        let mut row = n.to_le_bytes().to_vec();
+        row.extend_from_slice(&[1, 18]);
+        for number in [stored as u32 + 4, stored as u32, n, 16500] {
+            row.extend_from_slice(&number.to_le_bytes());
+        }
+        log.insert(700, 16400, n / 100, 2, &row);
+    });
+    let chunk = log.frame(1);
+    let mut targets = targets(&chunk, &table(1, &[(4, 4), (-1, 4)]));
+    for (file, target) in chunk.files.iter().zip(&mut targets.by_view[0]) {
+        if file.relation == Oid(16500) {
+            *target = Some(std::sync::Arc::new(Target::Toast { oid: Oid(16500) }));
+        }
+    }
+    let tops = tops(&chunk);
+    let (arenas, mut scratch) = (Arenas::new(), Scratch::default());
+    let mut group = criterion.benchmark_group("TOAST");
+    group.throughput(Throughput::Bytes(log.bytes().len() as u64));
+    group.bench_function("texts of 6,000 bytes", |bencher| {
+        bencher.iter(|| {
+            let entries = &chunk.partitions[0];
+            decode_ordered(
+                &chunk,
+                entries,
+                &targets,
+                &tops,
+                format(),
+                &arenas,
+                &mut scratch,
+            )
+            .expect("the rows fit their table")
+        });
+    });
     group.finish();
 }
 
@@ -193,6 +264,26 @@ fn assembly(criterion: &mut Criterion) {
                 || (0..8).map(|_| shape.part(true)).collect(),
                 |parts| assemble(&mut assembler, parts),
                 BatchSize::SmallInput,
+            );
+        });
+    }
+    group.finish();
+}
+
+/// A transaction's rows spread over so many subtransactions, all committed.
+fn subtransactions(criterion: &mut Criterion) {
+    const ROWS: u32 = 100_000;
+    let mut group = criterion.benchmark_group("subtransactions");
+    group.throughput(Throughput::Elements(u64::from(ROWS)));
+    group.sample_size(20);
+    for count in [1, 100, 10_000, 100_000] {
+        let (mut assembler, _directory) = assembler();
+        let mut shape = Transactions::new(1, ROWS, count);
+        group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
+            bencher.iter_batched(
+                || vec![shape.part(true)],
+                |parts| assemble(&mut assembler, parts),
+                BatchSize::PerIteration,
             );
         });
     }
@@ -340,10 +431,13 @@ fn wire(criterion: &mut Criterion) {
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     framing(&mut criterion);
+    gate(&mut criterion);
     decoding(&mut criterion);
+    toasted(&mut criterion);
     merging(&mut criterion);
     assembly(&mut criterion);
     open_transactions(&mut criterion);
+    subtransactions(&mut criterion);
     relations(&mut criterion);
     wire(&mut criterion);
     criterion.final_summary();

@@ -315,6 +315,7 @@ impl Transactions {
             crc: crc32fast::hash(&arena[start as usize..]),
             relations: 0..1,
             flags: 0,
+            finished: None,
         });
         if committed {
             let control = self.commit(top);

@@ -147,7 +147,7 @@ fn settings_of(plan: &Plan, workload: &Workload, log: &Log, report: &mut Report)
     let by_threads = threads.iter().map(|threads| {
         best(&mut || {
             let ran = run(&mut decode_command(&plan.server, log, *threads))?;
-            stat(&ran, "seconds")
+            stat(&ran, "/seconds")
         })
     });
     let by_threads: Result<Vec<_>> = by_threads.collect();
@@ -164,7 +164,7 @@ fn settings_of(plan: &Plan, workload: &Workload, log: &Log, report: &mut Report)
         best(&mut || {
             let mut command = decode_command(&plan.server, log, plan.decoders);
             let ran = run(command.args(["--chunk", &format!("{chunk}KiB")]))?;
-            stat(&ran, "seconds")
+            stat(&ran, "/seconds")
         })
     });
     let by_chunk: Result<Vec<_>> = by_chunk.collect();
@@ -187,7 +187,7 @@ fn settings_of(plan: &Plan, workload: &Workload, log: &Log, report: &mut Report)
         ),
     ] {
         let rates = streams.iter().map(|streams| {
-            best(&mut || stat(&serving.subscribe(plan, log, *streams, lz4)?, "seconds"))
+            best(&mut || stat(&serving.subscribe(plan, log, *streams, lz4)?, "/seconds"))
         });
         let rates: Result<Vec<_>> = rates.collect();
         add(report, name, title, workload, &streams, rates?);

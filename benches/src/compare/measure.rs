@@ -49,6 +49,13 @@ pub struct Measured {
     pub decode_whole_seconds: Option<Spread>,
     /// By pairs, how many times as fast decoding is as `pg_waldump`.
     pub decode_ratio: Option<Spread>,
+    /// Records in the log.
+    pub records: u64,
+    /// Seconds that a decode with one thread spends in the gate: a step done in order, whatever the
+    /// number of threads.
+    pub gate_seconds: Option<Spread>,
+    /// The same of assembly.
+    pub assembly_seconds: Option<Spread>,
     /// Most memory of a decode, MiB.
     pub decode_memory_mib: Option<f64>,
     /// Seconds from a subscriber's request to its last event.
@@ -138,7 +145,7 @@ pub fn decode_command(server: &Path, log: &Log, decoders: usize) -> Command {
     command
 }
 
-/// A number of the JSON object that `--stats` prints as the last line.
+/// A number of the JSON object that `--stats` prints as the last line: `/seconds`, say.
 ///
 /// # Errors
 /// When it is not there.
@@ -149,7 +156,7 @@ pub fn stat(run: &Run, name: &str) -> Result<f64> {
         .find(|line| line.starts_with('{'))
         .with_context(|| format!("no figures in: {}", run.errors))?;
     let object: serde_json::Value = serde_json::from_str(line)?;
-    let number = object.get(name).and_then(serde_json::Value::as_f64);
+    let number = object.pointer(name).and_then(serde_json::Value::as_f64);
     number.with_context(|| format!("no {name} in {line}"))
 }
 
@@ -157,17 +164,26 @@ fn decode(plan: &Plan, log: &Log, measured: &mut Measured) -> Result<()> {
     let ours = || run(&mut decode_command(&plan.server, log, plan.decoders));
     // Both once for nothing: files come into memory, the processor wakes up.
     waldump(log)?;
-    measured.rows = stat(&ours()?, "rows")? as u64;
+    measured.rows = stat(&ours()?, "/rows")? as u64;
     let mut pairs = Vec::new();
     for _ in 0..plan.pairs {
         let theirs = waldump(log)?.wall;
         let ours = ours()?;
-        pairs.push((theirs, stat(&ours, "seconds")?, ours.wall));
+        pairs.push((theirs, stat(&ours, "/seconds")?, ours.wall));
     }
     measured.waldump_seconds = Spread::of(pairs.iter().map(|pair| pair.0));
     measured.decode_seconds = Spread::of(pairs.iter().map(|pair| pair.1));
     measured.decode_whole_seconds = Spread::of(pairs.iter().map(|pair| pair.2));
     measured.decode_ratio = Spread::of(pairs.iter().map(|pair| pair.0 / pair.1));
+    let mut ordered = Vec::new();
+    for _ in 0..plan.pairs.min(3) {
+        let alone = run(&mut decode_command(&plan.server, log, 1))?;
+        measured.records = stat(&alone, "/records")? as u64;
+        let busy = |stage| stat(&alone, &format!("/stage_busy_seconds/{stage}"));
+        ordered.push((busy("gate")?, busy("assembly")?));
+    }
+    measured.gate_seconds = Spread::of(ordered.iter().map(|run| run.0));
+    measured.assembly_seconds = Spread::of(ordered.iter().map(|run| run.1));
     let mut command = decode_command(&plan.server, log, plan.decoders);
     measured.decode_memory_mib = Some(peak_memory(&mut command)?);
     Ok(())
@@ -265,15 +281,15 @@ fn deliver(plan: &Plan, log: &Log, measured: &mut Measured) -> Result<()> {
     let ours = || serving.subscribe(plan, log, 4, true);
     waldump(log)?;
     let first = ours()?;
-    measured.wire_bytes = stat(&first, "wire_bytes")? as u64;
-    measured.raw_bytes = stat(&first, "raw_bytes")? as u64;
-    let rows = stat(&first, "rows")?;
+    measured.wire_bytes = stat(&first, "/wire_bytes")? as u64;
+    measured.raw_bytes = stat(&first, "/raw_bytes")? as u64;
+    let rows = stat(&first, "/rows")?;
     let mut pairs = Vec::new();
     let (mut cpu, mut raw_cpu) = (0.0, 0.0);
     for _ in 0..plan.pairs {
         let theirs = waldump(log)?.wall;
         let before = process_seconds(serving.process())?;
-        pairs.push((theirs, stat(&ours()?, "seconds")?));
+        pairs.push((theirs, stat(&ours()?, "/seconds")?));
         // A pipeline that has not ended yet would halve the next one's memory.
         serving.settle()?;
         let between = process_seconds(serving.process())?;

@@ -100,6 +100,7 @@ impl Report {
         self.ratios(&mut out);
         self.rates(&mut out);
         self.costs(&mut out);
+        self.ordered(&mut out);
         out.push_str("## Plots\n\n");
         for figure in &self.figures {
             let _ = writeln!(out, "![{}]({})\n", figure.title, figure.file);
@@ -162,6 +163,33 @@ impl Report {
                 rate(bytes, measured.recvlogical_socket_seconds),
                 measured.wire_bytes as f64 / 1e6,
                 measured.raw_bytes as f64 / 1e6,
+            );
+        }
+        out.push('\n');
+    }
+
+    fn ordered(&self, out: &mut String) {
+        out.push_str(
+            "## The steps that are done in order\n\n\
+             Nanoseconds a record with one decoder, and the megabytes of WAL a second that the dearer of \
+             the two leaves to any number of cores.\n\n\
+             | workload | records | gate, ns | assembly, ns | ceiling, MB/s |\n\
+             |---|---|---|---|---|\n",
+        );
+        for measured in &self.workloads {
+            let each = |seconds: Option<Spread>| {
+                seconds.map(|seconds| seconds.median / measured.records as f64 * 1e9)
+            };
+            let both = measured.gate_seconds.zip(measured.assembly_seconds);
+            let dearer = both.map(|(gate, assembly)| gate.median.max(assembly.median));
+            let _ = writeln!(
+                out,
+                "| ({}) | {} | {} | {} | {} |",
+                measured.workload,
+                measured.records,
+                number(each(measured.gate_seconds), 1),
+                number(each(measured.assembly_seconds), 1),
+                number(dearer.map(|s| measured.wal_bytes as f64 / 1e6 / s), 0),
             );
         }
         out.push('\n');
