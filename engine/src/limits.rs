@@ -33,6 +33,9 @@ pub const REFERENCE_SHARE: usize = 16;
 /// A run of a transaction that stays open pins its arena only if it is at least one part in so many
 /// of it; else it is copied out. Bounds the copying to one pass over an arena.
 pub const PIN_SHARE: usize = 4;
+/// Where open transactions keep more memory than they may, one part in so many of it is spilled beyond
+/// what they must: a few runs in one go.
+pub const SPILL_SHARE: usize = 16;
 /// States of the catalogs that an open transaction keeps to name what its TOASTed values refer to
 /// (`regclass` and its like); with more, the oldest rows see the next state instead of theirs.
 pub const LATE_NAMES_MAX: usize = 64;

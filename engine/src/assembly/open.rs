@@ -11,7 +11,7 @@ use super::part::{Part, Run};
 use super::spill::{SpillStore, frame};
 use super::transaction::{Spilled, Transaction};
 use crate::decoding::names::LateNames;
-use crate::limits::TRANSACTION_POOL;
+use crate::limits::{SPILL_SHARE, TRANSACTION_POOL};
 
 /// Open transactions by top-level xid.
 #[derive(Debug, Default)]
@@ -115,22 +115,27 @@ impl OpenTransactions {
         }
     }
 
-    /// Moves the largest transactions to the spill store until they keep no more than
-    /// `memory_bytes_max`. Bytes written are added to `written`, also when the store fails on the
-    /// way; what was written stays written.
+    /// Moves the oldest rows of the largest transactions to the spill store, if all keep more than
+    /// `memory_bytes_max`, until they keep a little less: what need not be written is neither written
+    /// nor read back, and the largest is not looked for each time. Bytes written are added to
+    /// `written`, also when the store fails on the way; what was written stays written.
     pub(super) fn keep_budget(
         &mut self,
         memory_bytes_max: usize,
         store: &mut dyn SpillStore,
         written: &mut u64,
     ) -> Result<(), AssemblyError> {
-        while self.memory > memory_bytes_max {
+        if self.memory <= memory_bytes_max {
+            return Ok(());
+        }
+        let enough = memory_bytes_max - memory_bytes_max / SPILL_SHARE;
+        while self.memory > enough {
             let by_charge = |open: &(&Xid, &mut Box<Transaction>)| (open.1.charge, *open.0);
             let Some((top, transaction)) = self.by_top.iter_mut().max_by_key(by_charge) else {
                 return Ok(());
             };
             let before = transaction.charge;
-            let spilled = spill(*top, transaction, store, written);
+            let spilled = spill(*top, transaction, self.memory - enough, store, written);
             self.memory -= before - transaction.charge;
             spilled?;
         }
@@ -138,10 +143,11 @@ impl OpenTransactions {
     }
 }
 
-/// Spills all rows of a transaction.
+/// Spills the oldest rows of a transaction, until it keeps `surplus` bytes less or has none left.
 fn spill(
     top: Xid,
     transaction: &mut Transaction,
+    surplus: usize,
     store: &mut dyn SpillStore,
     written: &mut u64,
 ) -> Result<(), AssemblyError> {
@@ -151,7 +157,10 @@ fn spill(
         source,
     };
     transaction.freeze_tail();
-    while let Some(run) = transaction.stored.front() {
+    let enough = transaction.charge.saturating_sub(surplus);
+    while transaction.charge > enough
+        && let Some(run) = transaction.stored.front()
+    {
         let spilled = match transaction.spilled {
             Some(spilled) => spilled,
             None => Spilled {

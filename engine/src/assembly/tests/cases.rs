@@ -362,6 +362,35 @@ fn memory_stays_within_its_bound() {
     assert_eq!(faults.bytes.load(Ordering::Relaxed), 0);
 }
 
+/// A transaction that is a little too large is not written whole.
+#[test]
+fn only_what_is_too_much_is_spilled() {
+    const BOUND: usize = 1_000_000;
+    let mut log = Log::default();
+    for number in 0..55u32 {
+        log.insert(700, 700, &vec![number as u8; 20_000]);
+    }
+    log.commit(700, &[]);
+    let (mut assembler, _) = with_faults(BOUND);
+    let mut outputs = Vec::new();
+    for part in log.parts(1, 1, false) {
+        assembler.push(part).unwrap();
+        drain(&mut assembler, &mut outputs).unwrap();
+        assert!(assembler.counters().open_bytes <= BOUND as u64);
+    }
+    let written = assembler.counters().spilled_bytes_total;
+    assert!((100_000..250_000).contains(&written), "{written}");
+    let blocks: Vec<_> = outputs
+        .into_iter()
+        .map(|output| match output {
+            Output::Block(block) => block,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let wanted = super::model::released(&log);
+    super::assert_same(&check_blocks(&blocks), &wanted, "spilled in part");
+}
+
 #[test]
 fn no_space_for_spilling_can_be_tried_again() {
     let log = long_log();
