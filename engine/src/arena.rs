@@ -93,6 +93,8 @@ impl Arenas {
 
     /// Gives memory back that nothing has been in since the last time.
     pub fn trim(&self) {
+        // Let go of when nobody waits for the lock any more: it takes the kernel a while.
+        let mut gone = Vec::new();
         let mut regions = self.regions.lock();
         let mut idle = 0;
         for slot in &mut regions.slots {
@@ -102,11 +104,12 @@ impl Arenas {
             let is_idle = region.free == UNITS;
             idle += usize::from(is_idle);
             if is_idle && region.stale && idle > ARENA_REGIONS_KEPT {
-                *slot = None;
+                gone.extend(slot.take());
             } else {
                 region.stale = is_idle;
             }
         }
+        drop(regions);
     }
 
     /// A copy of `bytes`, shared by reference; its memory comes back when the last reference is

@@ -119,13 +119,14 @@ fn tell(measured: &Measured) {
         spread.map_or_else(|| "-".to_owned(), |spread| spread.shown(2).replace('*', ""))
     };
     eprintln!(
-        "({}) decode {} x waldump, delivered {} x; {:.1} x recvlogical, {:.1} x by a Unix socket",
+        "({}) decode {} x waldump, delivered {} x",
         measured.workload,
         shown(measured.decode_ratio),
         shown(measured.delivered_ratio),
-        measured.received_ratio.unwrap_or(f64::NAN),
-        measured.received_socket_ratio.unwrap_or(f64::NAN),
     );
+    if let (Some(tcp), Some(socket)) = (measured.received_ratio, measured.received_socket_ratio) {
+        eprintln!("    {tcp:.1} x recvlogical by TCP, {socket:.1} x by a Unix socket");
+    }
 }
 
 /// What each setting does to a workload's throughput.

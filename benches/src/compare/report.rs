@@ -199,8 +199,8 @@ impl Report {
         out.push_str(
             "## Memory and processor time\n\n\
              Processor seconds per million rows: the server's with LZ4 and, as a walsender's, without.\n\n\
-             | workload | decode, MiB | server, MiB | LZ4 | without | walsender | ratio, LZ4 | ratio |\n\
-             |---|---|---|---|---|---|---|---|\n",
+             | workload | decode, MiB | server, MiB | LZ4 | without | walsender, TCP | ratio, LZ4 | ratio | walsender, Unix socket |\n\
+             |---|---|---|---|---|---|---|---|---|\n",
         );
         for measured in &self.workloads {
             let share = |ours: Option<f64>| {
@@ -209,7 +209,7 @@ impl Report {
             };
             let _ = writeln!(
                 out,
-                "| ({}) | {} | {} | {} | {} | {} | {} | {} |",
+                "| ({}) | {} | {} | {} | {} | {} | {} | {} | {} |",
                 measured.workload,
                 number(measured.decode_memory_mib, 0),
                 number(measured.server_memory_mib, 0),
@@ -218,6 +218,7 @@ impl Report {
                 number(measured.walsender_cpu_per_million, 3),
                 number(share(measured.server_cpu_per_million), 3),
                 number(share(measured.server_raw_cpu_per_million), 3),
+                number(measured.walsender_socket_cpu_per_million, 3),
             );
         }
         out.push('\n');

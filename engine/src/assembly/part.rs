@@ -17,7 +17,7 @@ pub struct Part {
     /// Every record that starts before this LSN is in this part or an earlier one.
     pub end: Lsn,
     /// Encoded events ([`redostream_protocol::event`]), contiguous per top-level transaction and
-    /// in log order within it.
+    /// in log order within it; chunks of TOASTed values may come later, but before what wants them.
     pub arena: Bytes,
     /// One entry per top-level transaction with rows in this part, by first row.
     pub runs: Vec<Run>,

@@ -1,5 +1,5 @@
-//! Joins TOASTed values to their rows where one part of the log has all of a row's chunks and the
-//! row: nearly always, unless values are as large as chunks of the log.
+//! Joins TOASTed values to their rows where one part of the log has all of a row's chunks, the row,
+//! and nothing else to be done with it: mostly, unless values are as large as chunks of the log.
 //!
 //! Chunks are held back until their row comes, whose values are then copied once, from the log into
 //! its event, while both are in the processor's cache. A row that wants what is not held, or is not
@@ -23,6 +23,7 @@ use crate::assembly::part::segment_flags;
 use crate::framing::format::WalFormat;
 use crate::framing::partition::RowEntry;
 use crate::framing::walk;
+use crate::limits::ARENA_REGION_BYTES;
 
 /// Chunks of one (sub)transaction that wait for their row.
 #[derive(Debug, Default)]
@@ -147,6 +148,10 @@ impl<'c> Joiner<'c> {
             return None;
         }
         let (bytes, keeps) = self.look_up(&arena[start..])?;
+        // Rows of a batch that all name one value could be far more than the log they stand in.
+        if start + bytes as usize > ARENA_REGION_BYTES {
+            return None;
+        }
         let rows = self.set_aside(start, arena);
         arena.reserve(bytes as usize);
         let Some(last) = self.write(&rows, arena) else {

@@ -455,3 +455,23 @@ fn a_value_that_is_not_all_there_is_an_error_wherever_parts_begin() {
         assert_eq!(released(together(&script, cuts)), Err(error.clone()));
     }
 }
+
+/// Between a row whose chunks began in the part before and chunks whose row is in the next.
+#[test]
+fn rows_that_are_complete_are_passed_on_together() {
+    let row = || {
+        Act::Row(vec![Value {
+            number: 0,
+            chunks: vec![150, 150],
+            compressed: false,
+        }])
+    };
+    let mut script = Script::new(1);
+    (0..62).for_each(|_| script.act(0, &row()));
+    let parts = together(&script, &[1, 61 * 3 + 2]);
+    let finished = parts[1].runs[0].finished.as_ref().unwrap();
+    assert_eq!((finished.events, finished.rows), (60, 60));
+    assert!(finished.bytes.len() > 60 * 300);
+    let wanted = released(apart(&script)).unwrap();
+    assert_eq!(released(parts).unwrap(), wanted);
+}

@@ -2,7 +2,8 @@
 //!
 //! Takes: the rows of one partition of one part, with the relation of every file. Gives: encoded
 //! events in an arena, then, when all partitions of the part are done, the merged part. Keeps:
-//! nothing. Never: looks at the live catalog, allocates or looks anything up per row.
+//! nothing. Never: looks at the live catalog, allocates or (TOASTed values aside) looks anything up per
+//! row.
 
 pub mod heap;
 mod joining;

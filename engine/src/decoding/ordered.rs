@@ -1,7 +1,8 @@
 //! Decodes a part whose rows were all dealt to one partition: transaction by transaction, so that
 //! the events are written where they belong and there is nothing to merge.
 //!
-//! The result is what [`super::merge`] makes of several partitions' outputs.
+//! What assembly makes of the result is what it makes of several partitions' outputs, merged by
+//! [`super::merge`]; only that TOASTed values are joined here where they can be ([`super::joining`]).
 
 use bytes::Bytes;
 use redostream_protocol::Xid;
@@ -106,15 +107,10 @@ impl<'a> Rows<'a> {
         while let Some((index, after)) = rest.split_first() {
             let entry = &entries[*index as usize];
             let (target, names) = self.target(entry);
-            let plain = if let (RowKind::Insert, Some(Target::Table(layout)), None) =
+            if let (RowKind::Insert, Some(Target::Table(layout)), None) =
                 (entry.kind, target, names)
                 && self.joiner.is_empty()
             {
-                Some(layout)
-            } else {
-                None
-            };
-            if let Some(layout) = plain {
                 let stretch = plain::inserts(chunk, entries, rest, layout, format, arena);
                 if stretch.rows > 0 {
                     rest = &rest[stretch.rows as usize..];
@@ -188,7 +184,9 @@ impl<'a> Rows<'a> {
         Ok(written)
     }
 
-    /// Writes the chunks that are held as events of their own.
+    /// Writes the chunks that are held as events of their own. Those of a batch may come behind rows
+    /// that have used them, for rows of it that are still to come: no chunk is ever given out, so it
+    /// does not matter that its LSN is lower.
     fn write_held(
         &mut self,
         writer: &mut RunWriter<'_>,

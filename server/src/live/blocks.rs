@@ -3,7 +3,7 @@
 //! A pipeline ends a block with every chunk, so that nothing waits in it. Who has far to go wants
 //! fewer and larger ones: each is a frame, and several threads are woken for each, here and at the
 //! client. So whoever takes blocks waits a moment for a small one to grow, but never longer. And
-//! whoever finds no room for a block compresses it, if it is to be, instead of only waiting: one
+//! whoever finds no room for a large one compresses it, if it is to be, instead of only waiting: one
 //! session's thread compresses less than two decoders decode.
 
 use std::collections::VecDeque;
@@ -41,7 +41,7 @@ pub(super) fn queue() -> (Sender, Receiver) {
 /// What became of waiting for a block.
 #[derive(Debug)]
 pub(super) enum Taken {
-    Block(BlockEntry),
+    Block(Arc<BlockEntry>),
     /// None came in time.
     Nothing,
     /// The other end is gone, and everything it sent was taken.
@@ -142,7 +142,9 @@ impl Sender {
                 None => break,
                 Some(entry) => entry,
             };
-            if state.compresses && !entry.is_compressed() {
+            // A small one may still become part of a larger one.
+            let is_large = entry.block.bytes() >= LARGE_BYTES;
+            if state.compresses && is_large && !entry.is_compressed() {
                 // With the queue free for whoever takes from it meanwhile.
                 drop(state);
                 entry.bodies(Some(&mut self.compressor));
@@ -200,7 +202,7 @@ impl Receiver {
         match taken {
             Some((entry, _)) => {
                 self.0.emptied.notify_one();
-                Taken::Block(entry)
+                Taken::Block(Arc::new(entry))
             }
             None if closed => Taken::Closed,
             None => Taken::Nothing,
@@ -240,7 +242,7 @@ mod tests {
 
     fn taken(receiver: &Receiver) -> Block {
         match receiver.take(LONG) {
-            Taken::Block(entry) => entry.block,
+            Taken::Block(entry) => entry.block.clone(),
             other => panic!("{other:?}"),
         }
     }
@@ -318,39 +320,45 @@ mod tests {
         assert!(matches!(receiver.take(LONG), Taken::Closed));
     }
 
+    /// Sends more blocks than there is room for; gives how many came compressed.
+    fn compressed(ahead: bool, bytes: usize) -> usize {
+        let (mut sender, receiver) = queue();
+        if ahead {
+            receiver.compress_ahead();
+        }
+        for number in 1..=BLOCKS_MAX as u64 {
+            sender.send(block(number, LARGE_BYTES)).unwrap();
+        }
+        let last = BLOCKS_MAX as u64 + 4;
+        let thread = std::thread::spawn(move || {
+            for number in BLOCKS_MAX as u64 + 1..=last {
+                sender.send(block(number, bytes)).unwrap();
+            }
+        });
+        std::thread::sleep(Duration::from_millis(20));
+        let (mut compressed, mut seen) = (0, Vec::new());
+        loop {
+            match receiver.take(LONG) {
+                Taken::Block(entry) => {
+                    compressed += usize::from(entry.is_compressed());
+                    seen.push(entry.block.wal_end);
+                }
+                Taken::Closed => break,
+                Taken::Nothing => panic!("it stands still"),
+            }
+        }
+        thread.join().unwrap();
+        assert!(seen.is_sorted());
+        assert_eq!(seen.last(), Some(&Lsn(last)));
+        compressed
+    }
+
     #[test]
     fn who_finds_no_room_compresses() {
-        for wanted in [false, true] {
-            let (mut sender, receiver) = queue();
-            if wanted {
-                receiver.compress_ahead();
-            }
-            for number in 1..=BLOCKS_MAX as u64 {
-                sender.send(block(number, LARGE_BYTES)).unwrap();
-            }
-            let thread = std::thread::spawn(move || {
-                // Small ones: a compressed block does not grow.
-                for number in BLOCKS_MAX as u64 + 1..=BLOCKS_MAX as u64 + 4 {
-                    sender.send(block(number, LARGE_BYTES / 2)).unwrap();
-                }
-            });
-            // Long enough for the thread to have compressed what it has no room for.
-            std::thread::sleep(Duration::from_millis(200));
-            let (mut compressed, mut seen) = (0, Vec::new());
-            loop {
-                match receiver.take(LONG) {
-                    Taken::Block(entry) => {
-                        compressed += usize::from(entry.is_compressed());
-                        seen.push(entry.block.wal_end);
-                    }
-                    Taken::Closed => break,
-                    Taken::Nothing => panic!("it stands still"),
-                }
-            }
-            thread.join().unwrap();
-            assert_eq!(compressed > 0, wanted);
-            assert!(seen.is_sorted());
-            assert_eq!(seen.last(), Some(&Lsn(BLOCKS_MAX as u64 + 4)));
-        }
+        assert_eq!(compressed(false, LARGE_BYTES), 0);
+        // Small ones are left to grow.
+        assert_eq!(compressed(true, LARGE_BYTES / 2), 0);
+        // On a machine that is busy with others there may be room before the thread looks.
+        assert!((0..500).any(|_| compressed(true, LARGE_BYTES) > 0));
     }
 }

@@ -150,7 +150,7 @@ impl CatchUp {
     }
 
     /// The next block; none if there is none within `timeout`.
-    pub(super) fn next(&mut self, timeout: Duration) -> Result<Option<BlockEntry>, Fault> {
+    pub(super) fn next(&mut self, timeout: Duration) -> Result<Option<Arc<BlockEntry>>, Fault> {
         match self.blocks.take(timeout) {
             Taken::Block(entry) => Ok(Some(entry)),
             Taken::Nothing => Ok(None),

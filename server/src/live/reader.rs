@@ -220,7 +220,7 @@ impl LiveReader {
             self.try_join();
             return Ok(None);
         };
-        let Some(entry) = self.cut(Arc::new(entry))? else {
+        let Some(entry) = self.cut(entry)? else {
             return Ok(None);
         };
         self.given(&entry.block);
