@@ -2,7 +2,7 @@
 //! the events are written where they belong and there is nothing to merge.
 //!
 //! What assembly makes of the result is what it makes of several partitions' outputs, merged by
-//! [`super::merge`]; only that TOASTed values are joined here where they can be ([`super::joining`]).
+//! [`super::merge`]; only that TOASTed values are joined here where they can be (`joining.rs`).
 
 use bytes::Bytes;
 use redostream_protocol::Xid;
