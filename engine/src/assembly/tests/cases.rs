@@ -340,6 +340,19 @@ fn with_faults(memory_bytes_max: usize) -> (Assembler, Arc<Faults>) {
     (Assembler::new(memory_bytes_max, Box::new(store)), faults)
 }
 
+/// The outputs are blocks, and what the model gives for the log.
+fn assert_released(log: &Log, outputs: Vec<Output>, what: &str) {
+    let blocks: Vec<_> = outputs
+        .into_iter()
+        .map(|output| match output {
+            Output::Block(block) => block,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let wanted = super::model::released(log);
+    super::assert_same(&check_blocks(&blocks), &wanted, what);
+}
+
 fn long_log() -> Log {
     let mut log = Log::default();
     for number in 0..300u32 {
@@ -380,15 +393,7 @@ fn only_what_is_too_much_is_spilled() {
     }
     let written = assembler.counters().spilled_bytes_total;
     assert!((100_000..250_000).contains(&written), "{written}");
-    let blocks: Vec<_> = outputs
-        .into_iter()
-        .map(|output| match output {
-            Output::Block(block) => block,
-            other => panic!("{other:?}"),
-        })
-        .collect();
-    let wanted = super::model::released(&log);
-    super::assert_same(&check_blocks(&blocks), &wanted, "spilled in part");
+    assert_released(&log, outputs, "spilled in part");
 }
 
 #[test]
@@ -409,15 +414,7 @@ fn no_space_for_spilling_can_be_tried_again() {
         }
     }
     assert!(failures > 2);
-    let blocks: Vec<_> = outputs
-        .into_iter()
-        .map(|output| match output {
-            Output::Block(block) => block,
-            other => panic!("{other:?}"),
-        })
-        .collect();
-    let wanted = super::model::released(&log);
-    super::assert_same(&check_blocks(&blocks), &wanted, "after retries");
+    assert_released(&log, outputs, "after retries");
 }
 
 #[test]
