@@ -1,5 +1,5 @@
-//! Joins TOASTed values to their rows, where decoding had not all of their chunks before it
-//! ([`crate::decoding`] joins them otherwise).
+//! Joins TOASTed values to their rows, where [`crate::decoding`] has not: it had not all of their
+//! chunks before it, or more was to be done with the row.
 //!
 //! Chunks are remembered by where they are, not copied, until a row asks for them; a row's values
 //! are then written straight into its final bytes. Chunks live until the transaction's next row

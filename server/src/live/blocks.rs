@@ -92,9 +92,7 @@ impl State {
         let first = self.blocks.front();
         self.blocks.len() > 1
             || first.is_some_and(|(entry, made_of)| {
-                *made_of == MERGED_MAX
-                    || entry.is_compressed()
-                    || entry.block.bytes() >= LARGE_BYTES
+                *made_of == MERGED_MAX || entry.block.bytes() >= LARGE_BYTES
             })
     }
 
