@@ -147,7 +147,7 @@ fn made_frames(input: &mut Input<'_>) -> Vec<u8> {
     let mut sequence = 0;
     while !input.0.is_empty() && out.len() < 16_384 {
         let kind = FrameKind::from_u8(1 + input.byte() % 12).unwrap_or(FrameKind::Ping);
-        let flags = u16::from(input.byte() % 5);
+        let flags = u16::from(input.byte() % 16);
         let length = usize::from(input.byte()) * 2;
         let payload = input.take(length);
         sequence += 1;

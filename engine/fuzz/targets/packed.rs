@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use redostream_fuzz::Input;
-use redostream_protocol::wire::compress::{Compressor, Decompressor};
+use redostream_protocol::wire::compress::{Compressor, Decompressor, Form};
 
 fuzz_target!(|data: &[u8]| {
     let mut input = Input(data);
@@ -14,7 +14,7 @@ fuzz_target!(|data: &[u8]| {
     let mut stored = (packed.len() as u32).to_le_bytes().to_vec();
     stored.extend(lz4_flex::block::compress(packed));
     let mut decompressor = Decompressor::default();
-    let Ok(events) = decompressor.decompress(&stored, true, raw) else {
+    let Ok(events) = decompressor.decompress(&stored, Form::Packed, raw) else {
         return;
     };
     assert_eq!(events.len(), raw as usize);
@@ -22,7 +22,7 @@ fuzz_target!(|data: &[u8]| {
     // Its buffer is taken again for what follows.
     drop(events);
     if let Some(again) = Compressor::default().compress(&pieces) {
-        let events = decompressor.decompress(&again.stored, again.packed, raw);
+        let events = decompressor.decompress(&again.stored, again.form, raw);
         assert_eq!(events.as_ref(), Ok(&pieces[0]));
     }
 });

@@ -1,4 +1,5 @@
-//! LZ4 over one data frame's events, with the raw size known and checked on both sides.
+//! LZ4 over one data frame's events, with the raw size known and checked on both sides: over all of
+//! them as they are, over their packed form ([`super::pack`]), or over part of them ([`super::split`]).
 
 use bytes::Bytes;
 use lz4_flex::block::{
@@ -9,6 +10,7 @@ use super::buffers::Buffers;
 use super::error::WireError;
 use super::limits::{DATA_RAW_BYTES_MAX, LZ4_RATIO_MAX};
 use super::pack;
+use super::split::{Split, Splitter};
 
 /// Events smaller than this are not worth it.
 const RAW_BYTES_MIN: usize = 64;
@@ -17,19 +19,33 @@ const RAW_BYTES_MIN: usize = 64;
 #[derive(Default)]
 pub struct Compressor {
     packing: pack::Room,
+    splitter: Splitter,
     joined: Vec<u8>,
     buffers: Buffers,
     lends: bool,
     table: Option<CompressTable>,
 }
 
+/// How events are stored in fewer bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// As one LZ4 block.
+    Lz4,
+    /// Packed inside an LZ4 block, with the size of what that holds before it.
+    Packed,
+    /// Split: part of them beside an LZ4 block.
+    Split,
+}
+
 /// Events in fewer bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Compressed {
-    /// The LZ4 block; before it the size of what it holds, if that is packed.
+    /// How.
+    pub form: Form,
+    /// The LZ4 block, and what stands before it.
     pub stored: Bytes,
-    /// Whether the events are packed inside.
-    pub packed: bool,
+    /// What stands behind it, by reference.
+    pub beside: Vec<Bytes>,
 }
 
 impl std::fmt::Debug for Compressor {
@@ -52,52 +68,88 @@ impl Compressor {
         if !(RAW_BYTES_MIN..=DATA_RAW_BYTES_MAX).contains(&raw) {
             return None;
         }
-        let packed = pack::pack(pieces, &mut self.packing);
-        let input: &[u8] = match (packed, pieces) {
-            (Some(packed), _) => packed,
-            (None, [one]) => one,
-            (None, many) => {
-                self.joined.clear();
+        if let Some(packed) = pack::pack(pieces, &mut self.packing) {
+            let input = packed.len();
+            let (mut room, written) = lz4(packed, 4, &self.buffers, &mut self.table)?;
+            room[..4].copy_from_slice(&(input as u32).to_le_bytes());
+            return self.compressed(Form::Packed, raw, room, written, Vec::new());
+        }
+        self.joined.clear();
+        let split = self.splitter.split(pieces, &mut self.joined);
+        let input: &[u8] = match pieces {
+            _ if split => &self.joined,
+            [one] => one,
+            many => {
                 many.iter()
                     .for_each(|piece| self.joined.extend_from_slice(piece));
                 &self.joined
             }
         };
-        let packed = packed.is_some();
-        // The size of the packed events stands before them.
-        let prefix = if packed { 4 } else { 0 };
-        let room = prefix + get_maximum_output_size(input.len());
-        let mut stored = self.buffers.take(room);
-        let (size, block) = stored.split_at_mut(prefix);
-        size.copy_from_slice(&(input.len() as u32).to_le_bytes()[..prefix]);
-        let table = self.table.get_or_insert_with(CompressTable::large);
-        // It fails only where the room is too small.
-        let written = prefix + compress_into_with_table(input, block, table).ok()?;
-        let worth_it = written < raw - raw / 16;
-        let stored = if worth_it && self.lends && written >= stored.len() / 2 {
-            self.buffers.share(stored, written)
+        let head = if split { self.splitter.head_bytes() } else { 0 };
+        let (mut room, written) = lz4(input, head, &self.buffers, &mut self.table)?;
+        self.splitter.learn(&room[head..written]);
+        if !split {
+            return self.compressed(Form::Lz4, raw, room, written, Vec::new());
+        }
+        let (head, lz4) = room[..written].split_at_mut(head);
+        self.splitter.write_head(input.len(), lz4.len(), head);
+        let beside = self.splitter.beside().collect();
+        self.compressed(Form::Split, raw, room, written, beside)
+    }
+
+    /// What was `written` for `raw` bytes of events, unless that gains nothing.
+    fn compressed(
+        &self,
+        form: Form,
+        raw: usize,
+        room: Vec<u8>,
+        written: usize,
+        beside: Vec<Bytes>,
+    ) -> Option<Compressed> {
+        let size = written + beside.iter().map(Bytes::len).sum::<usize>();
+        let worth_it = size < raw - raw / 16;
+        let stored = if worth_it && self.lends && written >= room.len() / 2 {
+            self.buffers.share(room, written)
         } else {
-            let copy = worth_it.then(|| Bytes::copy_from_slice(&stored[..written]));
-            self.buffers.give(stored);
+            let copy = worth_it.then(|| Bytes::copy_from_slice(&room[..written]));
+            self.buffers.give(room);
             copy?
         };
-        Some(Compressed { stored, packed })
+        Some(Compressed {
+            form,
+            stored,
+            beside,
+        })
     }
+}
+
+/// Compresses `input` into a buffer, behind `head` bytes that are left; gives where it ends.
+fn lz4(
+    input: &[u8],
+    head: usize,
+    buffers: &Buffers,
+    table: &mut Option<CompressTable>,
+) -> Option<(Vec<u8>, usize)> {
+    let mut room = buffers.take(head + get_maximum_output_size(input.len()));
+    let table = table.get_or_insert_with(CompressTable::large);
+    // It fails only where the room is too small.
+    let written = compress_into_with_table(input, &mut room[head..], table).ok()?;
+    Some((room, head + written))
 }
 
 /// Room to decompress in, used again for each frame.
 #[derive(Debug, Default)]
 pub struct Decompressor {
-    packed: Vec<u8>,
+    inner: Vec<u8>,
     buffers: Buffers,
 }
 
 impl Decompressor {
-    /// Decompresses `stored` to exactly `raw_size` bytes of events.
+    /// Decompresses `stored`, which is in this form, to exactly `raw_size` bytes of events.
     pub fn decompress(
         &mut self,
         stored: &[u8],
-        packed: bool,
+        form: Form,
         raw_size: u32,
     ) -> Result<Bytes, WireError> {
         let raw = raw_size as usize;
@@ -109,24 +161,45 @@ impl Decompressor {
             });
         }
         let bad = WireError::BadCompression { raw_size };
-        if !packed {
-            let size = checked_size(stored, raw).ok_or(bad.clone())?;
-            let mut out = self.buffers.take(size);
-            decompress_exactly(stored, &mut out[..size]).ok_or(bad)?;
-            return Ok(self.buffers.share(out, size));
+        match form {
+            Form::Lz4 => {
+                let size = checked_size(stored, raw).ok_or(bad.clone())?;
+                let mut out = self.buffers.take(size);
+                decompress_exactly(stored, &mut out[..size]).ok_or(bad)?;
+                Ok(self.buffers.share(out, size))
+            }
+            Form::Packed => {
+                let (size, stored) = stored.split_first_chunk::<4>().ok_or(bad.clone())?;
+                let size = u32::from_le_bytes(*size) as usize;
+                let packed = inner(&mut self.inner, stored, size, raw).ok_or(bad)?;
+                pack::unpack(packed, raw, &self.buffers)
+            }
+            Form::Split => {
+                let split = Split::read(stored, raw).ok_or(bad.clone())?;
+                let inner = inner(&mut self.inner, split.lz4, split.inner_bytes, raw);
+                let inner = inner.ok_or(bad.clone())?;
+                let mut out = self.buffers.take(raw);
+                split.join(inner, &mut out[..raw]).ok_or(bad)?;
+                Ok(self.buffers.share(out, raw))
+            }
         }
-        let (size, stored) = stored.split_first_chunk::<4>().ok_or(bad.clone())?;
-        let size = u32::from_le_bytes(*size) as usize;
-        if size > raw {
-            return Err(bad);
-        }
-        let size = checked_size(stored, size).ok_or(bad.clone())?;
-        if self.packed.len() < size {
-            self.packed.resize(size, 0);
-        }
-        decompress_exactly(stored, &mut self.packed[..size]).ok_or(bad)?;
-        pack::unpack(&self.packed[..size], raw, &self.buffers)
     }
+}
+
+/// Decompresses what is not events yet, of `size` bytes and at most `size_max`, into `room`.
+fn inner<'room>(
+    room: &'room mut Vec<u8>,
+    stored: &[u8],
+    size: usize,
+    size_max: usize,
+) -> Option<&'room [u8]> {
+    let size = checked_size(stored, size).filter(|size| *size <= size_max)?;
+    if room.len() < size {
+        room.resize(size, 0);
+    }
+    let inner = &mut room[..size];
+    decompress_exactly(stored, inner)?;
+    Some(inner)
 }
 
 /// The size, unless so many stored bytes cannot give so much: refused before anything is allocated.
@@ -145,7 +218,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn decompress(stored: &Compressed, raw_size: u32) -> Result<Bytes, WireError> {
-        Decompressor::default().decompress(&stored.stored, stored.packed, raw_size)
+        Decompressor::default().decompress(&stored.stored, stored.form, raw_size)
     }
 
     #[test]
@@ -153,7 +226,7 @@ mod tests {
         let raw = Bytes::from(vec![7; 10_000]);
         let pieces = [raw.slice(..4000), raw.slice(4000..)];
         let stored = Compressor::default().compress(&pieces).unwrap();
-        assert!(!stored.packed, "these are not events");
+        assert_eq!(stored.form, Form::Lz4, "these are not events");
         assert_eq!(decompress(&stored, 10_000), Ok(raw));
         for lie in [0, 9_999, 10_001, 1_000_000, u32::MAX] {
             assert!(decompress(&stored, lie).is_err(), "{lie}");
@@ -163,10 +236,11 @@ mod tests {
     #[test]
     fn a_bomb_is_refused_unopened() {
         // 14 bytes that promise a megabyte.
-        for packed in [false, true] {
+        for form in [Form::Lz4, Form::Packed, Form::Split] {
             let stored = Compressed {
+                form,
                 stored: Bytes::from_static(&[0xff; 14]),
-                packed,
+                beside: Vec::new(),
             };
             assert!(decompress(&stored, DATA_RAW_BYTES_MAX as u32).is_err());
         }
@@ -204,7 +278,7 @@ mod tests {
             assert!(stored.iter().any(|stored| stored.stored.len() > 50_000));
             for (raw, stored) in held.iter().zip(stored) {
                 let size = raw.len() as u32;
-                let back = decompressor.decompress(&stored.stored, stored.packed, size);
+                let back = decompressor.decompress(&stored.stored, stored.form, size);
                 assert_eq!(back.as_ref(), Ok(raw), "{size}");
             }
         }
@@ -221,7 +295,8 @@ mod tests {
             packed in any::<bool>(),
             raw in 0u32..100_000,
         ) {
-            let _ = Decompressor::default().decompress(&stored, packed, raw);
+            let form = if packed { Form::Packed } else { Form::Lz4 };
+            let _ = Decompressor::default().decompress(&stored, form, raw);
         }
     }
 }

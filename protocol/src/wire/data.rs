@@ -4,9 +4,9 @@
 //! 0       24     48        56         60     64      68      76              80
 //! | first | last | wal end | raw size | part | parts | total | header length | header, events
 //!
-//! frame flags   1 events are LZ4, 2 a transaction header is there, 4 (only with 1) the events are
-//!               packed ([`super::pack`]) inside the LZ4 block, and the packed size, u32, stands
-//!               before it
+//! frame flags   1 events are LZ4, 2 a transaction header is there; of 4 and 8 at most one, and only
+//!               with 1: 4 the events are packed ([`super::pack`]) inside the LZ4 block, and the
+//!               packed size, u32, stands before it; 8 they are split ([`super::split`])
 //! first, last   positions of the first and last event
 //! wal end       u64  everything that starts before it has been released; 0 if that is not said
 //! raw size      u32  bytes of this frame's events, decompressed; at most 1 MiB
@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::compress::{Compressor, Decompressor};
+use super::compress::{Compressor, Decompressor, Form};
 use super::error::WireError;
 use super::header::{Frame, FrameHeader, FrameKind, HEADER_BYTES};
 use super::limits::{DATA_RAW_BYTES_MAX, TRANSACTION_HEADER_BYTES_MAX};
@@ -34,6 +34,8 @@ pub const FLAG_LZ4: u16 = 1;
 pub const FLAG_CONTINUES: u16 = 2;
 /// Frame flag: the events are packed inside their LZ4 block, whose size is given before it.
 pub const FLAG_PACKED: u16 = 4;
+/// Frame flag: part of the events stands beside their LZ4 block.
+pub const FLAG_SPLIT: u16 = 8;
 /// Bytes of the payload before the transaction header.
 pub const DATA_HEAD_BYTES: usize = 80;
 
@@ -63,10 +65,10 @@ pub struct DataBody {
     pub stored_size: usize,
     /// Bytes of events.
     pub raw_size: u32,
-    /// Whether `stored` is LZ4.
-    pub compressed: bool,
-    /// Whether the events are packed inside.
-    pub packed: bool,
+    /// Bytes of `stored` that are not pieces of the events themselves.
+    pub own_size: usize,
+    /// How it is compressed, if it is.
+    pub form: Option<Form>,
     /// CRC-32 of `stored`.
     crc: crc32fast::Hasher,
 }
@@ -90,10 +92,13 @@ impl DataBody {
             return Self::raw(pieces);
         };
         let raw: usize = pieces.iter().map(Bytes::len).sum();
+        let own_size = compressed.stored.len();
+        let mut stored = vec![compressed.stored];
+        stored.extend(compressed.beside);
         Self {
-            compressed: true,
-            packed: compressed.packed,
-            ..Self::new(vec![compressed.stored], raw as u32)
+            own_size,
+            form: Some(compressed.form),
+            ..Self::new(stored, raw as u32)
         }
     }
 
@@ -106,11 +111,26 @@ impl DataBody {
             stored_size: stored.iter().map(Bytes::len).sum(),
             stored,
             raw_size,
-            compressed: false,
-            packed: false,
+            own_size: 0,
+            form: None,
             crc,
         }
     }
+}
+
+const fn flags_of(form: Option<Form>) -> u16 {
+    match form {
+        None => 0,
+        Some(Form::Lz4) => FLAG_LZ4,
+        Some(Form::Packed) => FLAG_LZ4 | FLAG_PACKED,
+        Some(Form::Split) => FLAG_LZ4 | FLAG_SPLIT,
+    }
+}
+
+/// The form that flags of it say; none if there is none such.
+fn form_of(flags: u16) -> Option<Option<Form>> {
+    let forms = [None, Some(Form::Lz4), Some(Form::Packed), Some(Form::Split)];
+    forms.into_iter().find(|form| flags_of(*form) == flags)
 }
 
 impl DataHead {
@@ -124,10 +144,7 @@ impl DataHead {
         out.extend_from_slice(&self.part.number.to_le_bytes());
         out.extend_from_slice(&self.part.count.to_le_bytes());
         out.extend_from_slice(&self.part.total.to_le_bytes());
-        let mut flags = if body.compressed { FLAG_LZ4 } else { 0 };
-        if body.packed {
-            flags |= FLAG_PACKED;
-        }
+        let mut flags = flags_of(body.form);
         match &self.continues {
             None => out.extend_from_slice(&0u32.to_le_bytes()),
             Some(header) => {
@@ -180,15 +197,10 @@ impl Data {
                 wanted: "data",
             });
         }
-        let packed = flags & FLAG_PACKED != 0;
-        if flags & !(FLAG_LZ4 | FLAG_CONTINUES | FLAG_PACKED) != 0
-            || (packed && flags & FLAG_LZ4 == 0)
-        {
-            return Err(WireError::UnknownFlags {
-                kind: FrameKind::Data,
-                flags,
-            });
-        }
+        let form = form_of(flags & !FLAG_CONTINUES).ok_or(WireError::UnknownFlags {
+            kind: FrameKind::Data,
+            flags,
+        })?;
         let mut cursor = Cursor::new(&frame.payload);
         let first = Position::from_bytes(&cursor.array("first position")?);
         let last = Position::from_bytes(&cursor.array("last position")?);
@@ -203,10 +215,9 @@ impl Data {
         let header = cursor.take(length, "transaction header")?;
         let continues = Self::header(header, flags & FLAG_CONTINUES != 0)?;
         let stored = frame.payload.slice(cursor.offset()..);
-        let events = if flags & FLAG_LZ4 != 0 {
-            decompressor.decompress(&stored, packed, raw_size)?
-        } else {
-            stored
+        let events = match form {
+            Some(form) => decompressor.decompress(&stored, form, raw_size)?,
+            None => stored,
         };
         if events.len() != raw_size as usize {
             return Err(WireError::Invalid("a data frame contradicts its raw size"));

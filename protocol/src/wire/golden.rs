@@ -8,11 +8,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::compress::{Compressor, Decompressor};
+use super::compress::{Compressor, Decompressor, Form};
 use super::data::DataBody;
 use super::parts::Part;
 use super::*;
-use crate::event::{EventHeader, EventKind, HEADER_BYTES as EVENT_HEADER_BYTES, TransactionHeader};
+use crate::event::{
+    EventHeader, EventKind, HEADER_BYTES as EVENT_HEADER_BYTES, TransactionHeader, push_value,
+};
 use crate::ids::{Oid, TimelineId, Xid};
 use crate::schema::{
     Column, Database, OutputFunction, Relation, RelationVersion, TypeDesc, TypeShape,
@@ -219,14 +221,22 @@ fn golden_data() {
     };
     let rows: Vec<u8> = (0..10).flat_map(golden_row).collect();
     let rows = Bytes::from(rows);
+    let values = Bytes::from(golden_values());
     for (name, events, continues) in [
         ("data", &text, None),
         ("data-lz4", &text, Some(Arc::new(header))),
         ("data-packed", &rows, None),
+        ("data-split", &values, None),
     ] {
         let pieces = vec![events.clone()];
         let body = match name {
             "data" => DataBody::raw(vec![events.slice(..10), events.slice(10..)]),
+            "data-split" => {
+                let mut compressor = Compressor::default();
+                // What LZ4 gains in a column is known after the first block.
+                compressor.compress(&pieces);
+                DataBody::lz4(pieces, &mut compressor)
+            }
             _ => DataBody::lz4(pieces, &mut Compressor::default()),
         };
         let head = DataHead {
@@ -245,8 +255,13 @@ fn golden_data() {
         for piece in &body.stored {
             bytes.extend_from_slice(piece);
         }
-        assert_eq!(body.compressed, name != "data");
-        assert_eq!(body.packed, name == "data-packed");
+        let form = match name {
+            "data" => None,
+            "data-packed" => Some(Form::Packed),
+            "data-split" => Some(Form::Split),
+            _ => Some(Form::Lz4),
+        };
+        assert_eq!(body.form, form);
         let frame = check(name, &bytes);
         let data = Data::decode(&frame, &mut Decompressor::default()).unwrap();
         assert_eq!(data.head, head);
@@ -256,17 +271,40 @@ fn golden_data() {
 
 /// An insert of one column, in records of different lengths.
 fn golden_row(number: u64) -> Vec<u8> {
+    golden_insert(number, 1, &[2, number as u8, 0])
+}
+
+/// Rows of two large values, one of digits and one of few letters.
+fn golden_values() -> Vec<u8> {
+    let mut state = 1u32;
+    let mut rows = Vec::new();
+    for number in 0..5 {
+        let mut columns = Vec::new();
+        let digits: Vec<u8> = (0..1100)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                b"0123456789abcdef"[(state >> 28) as usize]
+            })
+            .collect();
+        push_value(&mut columns, &digits);
+        push_value(&mut columns, &b"letters and ".repeat(100));
+        rows.extend(golden_insert(number, 2, &columns));
+    }
+    rows
+}
+
+fn golden_insert(number: u64, count: u16, columns: &[u8]) -> Vec<u8> {
     let header = EventHeader {
-        size: EVENT_HEADER_BYTES as u32 + 3,
+        size: (EVENT_HEADER_BYTES + columns.len()) as u32,
         kind: EventKind::Insert,
         flags: 0,
-        count: 1,
+        count,
         xid: Xid(700),
         relation: RelationVersion(3),
         record_lsn: Lsn(0x16B_3000 + number * number * 0x200),
         row: 0,
     };
     let mut bytes = header.to_bytes().to_vec();
-    bytes.extend_from_slice(&[2, number as u8, 0]);
+    bytes.extend_from_slice(columns);
     bytes
 }

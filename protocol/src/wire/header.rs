@@ -9,7 +9,7 @@ pub const HEADER_BYTES: usize = 28;
 /// The first bytes of every frame.
 pub const MAGIC: [u8; 4] = *b"RDSW";
 /// The version this code speaks.
-pub const VERSION: u8 = 4;
+pub const VERSION: u8 = 5;
 /// Bytes of the header that its own checksum covers.
 const CHECKED_BYTES: usize = HEADER_BYTES - 4;
 

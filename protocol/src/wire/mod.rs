@@ -23,7 +23,7 @@
 //! | magic | version | kind | flags | length | sequence | payload CRC | header CRC | payload
 //!
 //! magic        "RDSW"
-//! version      3
+//! version      5
 //! kind         FrameKind
 //! flags        u16, meaning depends on the kind; unknown bits are an error
 //! length       u32  bytes of payload, at most 4 MiB, checked before anything is allocated
@@ -60,6 +60,7 @@ pub mod parts;
 pub mod ping;
 pub mod reader;
 pub mod relation;
+mod split;
 pub mod welcome;
 
 pub use ack::Ack;

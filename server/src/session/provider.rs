@@ -179,8 +179,7 @@ impl BlockEntry {
     #[must_use]
     pub fn extra_bytes(&self) -> usize {
         let bodies = self.compressed.get().map(Vec::as_slice).unwrap_or_default();
-        let stored = bodies.iter().filter(|body| body.compressed);
-        stored.map(|body| body.stored_size).sum()
+        bodies.iter().map(|body| body.own_size).sum()
     }
 
     /// What the block holds of which transaction.
