@@ -10,7 +10,7 @@ use bytes::Bytes;
 use criterion::{BatchSize, Bencher, BenchmarkId, Criterion, Throughput};
 use redostream_benches::Recording;
 use redostream_benches::synthetic::{
-    LogBuilder, Transactions, format, push_row, table, targets, tops,
+    LogBuilder, Transactions, format, push_insert, push_row, table, targets, tops,
 };
 use redostream_engine::arena::Arenas;
 use redostream_engine::assembly::part::Part;
@@ -341,6 +341,28 @@ fn relations(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Rows of a value of hexadecimal digits, each another, and a value that all have.
+fn large_values() -> Bytes {
+    let mut state = 1_u64;
+    let mut digits = |count: usize| -> Vec<u8> {
+        let mut digit = || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            b"0123456789abcdef"[(state >> 60) as usize]
+        };
+        (0..count).map(|_| digit()).collect()
+    };
+    let same = digits(2240);
+    let mut events = Vec::new();
+    let mut lsn = Lsn(64);
+    while events.len() < CHUNK {
+        push_insert(&mut events, Xid(700), lsn, &[&digits(2880), &same]);
+        lsn.0 += 64;
+    }
+    Bytes::from(events)
+}
+
 /// One block of a large transaction on its way to a client.
 fn wire(criterion: &mut Criterion) {
     let mut events = Vec::new();
@@ -377,6 +399,14 @@ fn wire(criterion: &mut Criterion) {
                 .expect("it was compressed")
         });
     });
+    // Rows of a large value that LZ4 cannot shorten and one that it can.
+    let values = large_values();
+    group.throughput(Throughput::Bytes(values.len() as u64));
+    group.bench_function("LZ4, large values", |bencher| {
+        let mut compressor = Compressor::default();
+        bencher.iter(|| DataBody::lz4(vec![values.clone()], &mut compressor));
+    });
+    group.throughput(Throughput::Bytes(events.len() as u64));
     group.bench_function("frame encoding", |bencher| {
         bencher.iter(|| {
             let body = DataBody::raw(vec![events.clone()]);

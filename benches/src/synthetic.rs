@@ -347,17 +347,23 @@ impl Transactions {
 
 /// Appends an insert event of four small columns.
 pub fn push_row(arena: &mut Vec<u8>, xid: Xid, record_lsn: Lsn) {
+    let id = &record_lsn.0.to_le_bytes()[..4];
+    let (number, large) = (7_i32.to_le_bytes(), 9_i64.to_le_bytes());
+    push_insert(arena, xid, record_lsn, &[id, &number, b"some text", &large]);
+}
+
+/// Appends an insert of these values.
+pub fn push_insert(arena: &mut Vec<u8>, xid: Xid, record_lsn: Lsn, values: &[&[u8]]) {
     let start = arena.len();
     arena.resize(start + HEADER_BYTES, 0);
-    push_value(arena, &record_lsn.0.to_le_bytes()[..4]);
-    push_value(arena, &7_i32.to_le_bytes());
-    push_value(arena, b"some text");
-    push_value(arena, &9_i64.to_le_bytes());
+    for value in values {
+        push_value(arena, value);
+    }
     let header = EventHeader {
         size: (arena.len() - start) as u32,
         kind: EventKind::Insert,
         flags: 0,
-        count: 4,
+        count: values.len() as u16,
         xid,
         relation: RelationVersion(1),
         record_lsn,

@@ -278,7 +278,8 @@ fn run(cluster: &Cluster, letter: char, scale: f64) -> Result<()> {
     let rows = |number| scaled(number, scale);
     let each = |number| scaled(number, scale).to_string();
     let sql = match letter {
-        'a' => return pgbench(cluster, &["-c", "8", "-j", "2", "-n", "-t", &each(50_000)]),
+        // So many that page images, of which there is one for each page, are the smaller part.
+        'a' => return pgbench(cluster, &["-c", "8", "-j", "2", "-n", "-t", &each(125_000)]),
         'b' => format!(
             "insert into t select i, i * 7 from generate_series(1, {}) i",
             rows(5_000_000)

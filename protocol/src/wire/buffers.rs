@@ -16,8 +16,9 @@ impl Buffers {
     pub(super) fn take(&self, bytes: usize) -> Vec<u8> {
         let mut buffer = self.0.lock().pop().unwrap_or_default();
         if buffer.len() < bytes {
-            // What was in it need not be copied.
-            buffer = vec![0; bytes];
+            // What was in it need not be copied. The next frame may be a little larger.
+            let unit = (bytes.next_power_of_two() / 8).max(1);
+            buffer = vec![0; bytes.next_multiple_of(unit)];
         }
         buffer
     }
@@ -68,7 +69,7 @@ mod tests {
         let buffers = Buffers::default();
         let shared: Vec<Bytes> = (0..2 * BUFFERS_KEPT)
             .map(|number| {
-                let mut buffer = buffers.take(1000);
+                let mut buffer = buffers.take(1024);
                 buffer.fill(number as u8);
                 buffers.share(buffer, 900)
             })
@@ -79,7 +80,7 @@ mod tests {
         }
         assert_eq!(buffers.0.lock().len(), BUFFERS_KEPT);
         assert_eq!(one, vec![1; 10], "it is held still");
-        assert_eq!(buffers.take(500).len(), 1000);
-        assert_eq!(buffers.take(2000).len(), 2000);
+        assert_eq!(buffers.take(500).len(), 1024);
+        assert_eq!(buffers.take(2000).len(), 2048);
     }
 }
