@@ -176,17 +176,16 @@ impl Regions {
         }
     }
 
-    fn give_back(&mut self, slot: usize, first: usize, units: usize) {
-        let Some(Some(region)) = self.slots.get_mut(slot) else {
-            return;
-        };
+    /// Takes units back; gives the region if it is not to be kept.
+    fn give_back(&mut self, slot: usize, first: usize, units: usize) -> Option<Region> {
+        let region = self.slots.get_mut(slot)?.as_mut()?;
         region.mark(first, units, false);
-        if region.free == UNITS {
-            let idle = |region: &&Region| region.free == UNITS;
-            if self.slots.iter().flatten().filter(idle).count() > self.idle_max {
-                self.slots[slot] = None;
-            }
+        if region.free < UNITS {
+            return None;
         }
+        let idle = |region: &&Region| region.free == UNITS;
+        let kept = self.slots.iter().flatten().filter(idle).count() <= self.idle_max;
+        if kept { None } else { self.slots[slot].take() }
     }
 }
 
@@ -272,7 +271,10 @@ impl AsRef<[u8]> for Block {
 impl Drop for Block {
     fn drop(&mut self) {
         let mut regions = self.regions.lock();
-        regions.give_back(self.slot, self.first, self.units);
+        let gone = regions.give_back(self.slot, self.first, self.units);
+        // It takes the kernel a while to let go of it.
+        drop(regions);
+        drop(gone);
     }
 }
 

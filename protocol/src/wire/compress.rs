@@ -1,5 +1,5 @@
 //! LZ4 over one data frame's events, with the raw size known and checked on both sides: over all of
-//! them as they are, over their packed form ([`super::pack`]), or over part of them ([`super::split`]).
+//! them as they are, over their packed form (`pack`), or over part of them (`split`).
 
 use bytes::Bytes;
 use lz4_flex::block::{

@@ -5,8 +5,8 @@
 //! | first | last | wal end | raw size | part | parts | total | header length | header, events
 //!
 //! frame flags   1 events are LZ4, 2 a transaction header is there; of 4 and 8 at most one, and only
-//!               with 1: 4 the events are packed ([`super::pack`]) inside the LZ4 block, and the
-//!               packed size, u32, stands before it; 8 they are split ([`super::split`])
+//!               with 1: 4 the events are packed (`pack`) inside the LZ4 block, and the
+//!               packed size, u32, stands before it; 8 they are split (`split`)
 //! first, last   positions of the first and last event
 //! wal end       u64  everything that starts before it has been released; 0 if that is not said
 //! raw size      u32  bytes of this frame's events, decompressed; at most 1 MiB

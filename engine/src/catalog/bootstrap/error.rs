@@ -7,6 +7,7 @@ use redostream_protocol::{Lsn, RelFileNode};
 
 use crate::catalog::filenodes::RelationMapError;
 use crate::catalog::slru::SlruError;
+use crate::limits::{CATALOG_BLOCKS_MAX, HEAP_PAGE_BYTES};
 
 /// What keeps a data directory from being read.
 #[derive(Debug, thiserror::Error)]
@@ -141,6 +142,16 @@ pub enum BootstrapError {
         path: PathBuf,
         /// What is wrong.
         error: RelationMapError,
+    },
+    /// A catalog is larger than what is believed of one. Rewrite it.
+    #[error(
+        "{} is a system catalog of more than {} GiB; make it smaller with VACUUM FULL and start again",
+        path.display(),
+        u64::from(CATALOG_BLOCKS_MAX) * HEAP_PAGE_BYTES as u64 >> 30
+    )]
+    CatalogTooLarge {
+        /// Its first file.
+        path: PathBuf,
     },
     /// The file of a prepared transaction is damaged.
     #[error("{}: {problem}; take a new base backup", path.display())]

@@ -28,7 +28,9 @@ use super::{CatalogSink, Upstream};
 use crate::catalog::commit_log::{CommitLog, XidStatus};
 use crate::catalog::filenodes::RelationMap;
 use crate::catalog::multixact::Multixacts;
-use crate::limits::{HEAP_PAGE_BYTES, LOAD_TASK_BYTES, LOAD_TASKS_MAX, REREAD_COUNT_MAX};
+use crate::limits::{
+    CATALOG_BLOCKS_MAX, HEAP_PAGE_BYTES, LOAD_TASK_BYTES, LOAD_TASKS_MAX, REREAD_COUNT_MAX,
+};
 
 /// What the pipeline has to know of the data directory that was loaded.
 #[derive(Clone, Debug)]
@@ -346,9 +348,11 @@ impl<'a> Loader<'a> {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => break,
                 Err(error) => return Err(BootstrapError::io(&path, error)),
             };
-            let Some(base) = segment.checked_mul(blocks_of_segment) else {
-                break;
-            };
+            let base = u64::from(segment) * u64::from(blocks_of_segment);
+            let blocks = base + bytes / HEAP_PAGE_BYTES as u64;
+            if blocks > u64::from(CATALOG_BLOCKS_MAX) {
+                return Err(BootstrapError::CatalogTooLarge { path: first });
+            }
             let mut offset = 0;
             // An empty file is told, too: it is there.
             while offset < bytes || (offset == 0 && segment == 0) {
@@ -356,7 +360,7 @@ impl<'a> Loader<'a> {
                     node,
                     path: path.clone(),
                     offset,
-                    first_block: base + (offset / HEAP_PAGE_BYTES as u64) as u32,
+                    first_block: (base + offset / HEAP_PAGE_BYTES as u64) as u32,
                 });
                 offset += LOAD_TASK_BYTES as u64;
             }

@@ -300,6 +300,13 @@ fn what_cannot_work_is_refused() {
         true,
     );
     assert!(message.contains("full_page_writes"), "{message}");
+    // A second segment of pg_class that begins behind 64 GiB.
+    let blocks = |bytes: &mut [u8]| {
+        bytes[220..224].copy_from_slice(&CATALOG_BLOCKS_MAX.to_le_bytes());
+    };
+    let message = load_crafted(blocks, false);
+    let expected = "base/5/20000 is a system catalog of more than 64 GiB";
+    assert!(message.contains(expected), "{message}");
 }
 
 #[test]
