@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use redostream_engine::assembly::part::{Commit, Control, ControlKind, Part, Run, Segment};
+use redostream_engine::assembly::part::{
+    Commit, Control, ControlKind, Part, Particulars, Run, Segment,
+};
 use redostream_engine::catalog::relation::{Attribute, Layout, Target};
 use redostream_engine::decoding::merge::Tops;
 use redostream_engine::decoding::task::Targets;
@@ -326,20 +328,21 @@ impl Transactions {
     /// The commit record of a transaction, behind everything made so far.
     pub fn commit(&mut self, top: u32) -> Control {
         self.next_lsn += 64;
+        let subs = 1..=self.subtransactions;
+        let particulars = Particulars {
+            subs: subs.map(|sub| Xid(top + sub)).collect(),
+            ..Particulars::default()
+        };
         Control {
             lsn: Lsn(self.next_lsn),
             end_lsn: Lsn(self.next_lsn + 48),
             kind: ControlKind::Commit(Commit {
                 timeline: TimelineId(1),
                 top: Xid(top),
-                subs: (1..=self.subtransactions)
-                    .map(|sub| Xid(top + sub))
-                    .collect(),
                 database: Oid(5),
                 commit_time_us: 0,
-                origin: None,
-                gid: None,
                 skip: false,
+                particulars: particulars.boxed(),
             }),
         }
     }

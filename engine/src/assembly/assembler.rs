@@ -14,7 +14,7 @@ use super::error::AssemblyError;
 use super::local::LocalRuns;
 use super::open::OpenTransactions;
 use super::output::{AssemblyCounters, Output};
-use super::part::{Commit, Control, ControlKind, Part, Run};
+use super::part::{Commit, Control, ControlKind, Part, Particulars, Run};
 use super::plain::{is_plain, release_plain};
 use super::release::{Release, Step};
 use super::spill::{SpillError, SpillStore};
@@ -327,6 +327,9 @@ impl Assembler {
             self.wal_end = end_lsn;
             return Ok(());
         }
+        let particulars = commit
+            .particulars
+            .map_or_else(Particulars::default, |boxed| *boxed);
         let header = TransactionHeader {
             timeline: commit.timeline,
             commit_lsn: lsn,
@@ -334,8 +337,8 @@ impl Assembler {
             xid: top,
             database: commit.database,
             commit_time_us: commit.commit_time_us,
-            origin: commit.origin,
-            gid: commit.gid,
+            origin: particulars.origin,
+            gid: particulars.gid,
         };
         let mut transaction = match open {
             Some(open) => open,
@@ -347,7 +350,7 @@ impl Assembler {
             transaction.stored.push_back(StoredRun::of(part, run));
         }
         let aborted = std::mem::take(&mut transaction.aborted);
-        let kept = Kept::new(top, commit.subs, aborted);
+        let kept = Kept::new(top, particulars.subs, aborted);
         self.release = Some(Box::new(Release::new(header, kept, transaction)));
         Ok(())
     }

@@ -211,7 +211,6 @@ impl BlockBuilder {
         lsn: Lsn,
         end_lsn: Lsn,
     ) -> Result<(), AssemblyError> {
-        debug_assert!(commit.origin.is_none() && commit.gid.is_none());
         self.enter(commit.timeline, lsn, (Lsn(0), 0))?;
         self.reserve();
         let glue = &mut self.glue;

@@ -206,17 +206,41 @@ pub struct Commit {
     pub timeline: TimelineId,
     /// Top-level transaction.
     pub top: Xid,
-    /// Children that committed with it. Others seen have been rolled back.
-    pub subs: Vec<Xid>,
     /// Database.
     pub database: DatabaseOid,
     /// Microseconds since 2000-01-01 00:00 UTC.
     pub commit_time_us: i64,
+    /// Whether the transaction is to be left out: it began before the catalog could be trusted, or
+    /// in a database that was not asked for. Its rows are dropped.
+    pub skip: bool,
+    /// What few commits have, apart, so that the others are small.
+    pub particulars: Option<Box<Particulars>>,
+}
+
+/// What few commits have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Particulars {
+    /// Children that committed with it. Others seen have been rolled back.
+    pub subs: Vec<Xid>,
     /// Replication origin.
     pub origin: Option<Origin>,
     /// Global id of a prepared transaction.
     pub gid: Option<Vec<u8>>,
-    /// Whether the transaction is to be left out: it began before the catalog could be trusted, or
-    /// in a database that was not asked for. Its rows are dropped.
-    pub skip: bool,
+}
+
+impl Particulars {
+    /// These, if there are any.
+    #[must_use]
+    pub fn boxed(self) -> Option<Box<Self>> {
+        (self != Self::default()).then(|| Box::new(self))
+    }
+}
+
+impl Commit {
+    /// Children that committed with it. Others seen have been rolled back.
+    #[must_use]
+    pub fn subs(&self) -> &[Xid] {
+        let particulars = self.particulars.as_ref();
+        particulars.map_or(&[], |particulars| &particulars.subs)
+    }
 }

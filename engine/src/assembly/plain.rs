@@ -9,7 +9,7 @@ use redostream_protocol::event::EventError;
 use super::builder::{BlockBuilder, Stretch};
 use super::error::AssemblyError;
 use super::part::segment_flags::SPECIAL;
-use super::part::{Commit, Part, Run, Segment};
+use super::part::{Commit, Part, Particulars, Run, Segment};
 use super::transaction::{Transaction, byte_range, relations, segments};
 use super::walk::place_at;
 
@@ -24,7 +24,8 @@ pub(super) fn is_plain(
     open: Option<&Transaction>,
     commit: &Commit,
 ) -> bool {
-    let subs = commit.subs.get(..PLAIN_SUBS).unwrap_or(&commit.subs);
+    let subs = commit.subs();
+    let subs = subs.get(..PLAIN_SUBS).unwrap_or(subs);
     let kept = |segment: &Segment| segment.xid == commit.top || subs.contains(&segment.xid);
     let plain_run = |run: &Run| run.flags & SPECIAL == 0 && segments(part, run).iter().all(kept);
     let plain_open = |open: &Transaction| {
@@ -34,8 +35,9 @@ pub(super) fn is_plain(
             && open.aborted.is_empty()
             && stored.chain(&open.tail.segments).all(kept)
     };
-    commit.origin.is_none()
-        && commit.gid.is_none()
+    let is_nameless =
+        |particulars: &Particulars| particulars.origin.is_none() && particulars.gid.is_none();
+    commit.particulars.as_deref().is_none_or(is_nameless)
         && run.is_none_or(plain_run)
         && open.is_none_or(plain_open)
 }

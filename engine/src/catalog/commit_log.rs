@@ -239,9 +239,10 @@ impl CommitLog {
             return;
         }
         let number = xid.0 / XIDS_PER_PAGE;
-        if !self.pages.contains_key(&number) {
-            self.start_page(number);
+        if let Some(page) = self.pages.get_mut(&number) {
+            return page.set(xid.0 % XIDS_PER_PAGE, status.bits());
         }
+        self.start_page(number);
         if let Some(page) = self.pages.get_mut(&number) {
             page.set(xid.0 % XIDS_PER_PAGE, status.bits());
         }

@@ -13,7 +13,7 @@ use super::ordered::{Scratch, decode_ordered};
 use super::task::{Targets, TaskOutput, decode};
 use super::tests::{layout, logged};
 use crate::arena::Arenas;
-use crate::assembly::part::{Commit, Control, ControlKind, Part};
+use crate::assembly::part::{Commit, Control, ControlKind, Part, Particulars};
 use crate::assembly::tests::store::MemorySpill;
 use crate::assembly::{Assembler, AssemblyError, Output};
 use crate::catalog::relation::Target;
@@ -300,19 +300,22 @@ fn released(mut parts: Vec<Part>) -> Result<Vec<u8>, String> {
     let last = parts.last_mut().unwrap();
     for (number, top) in [100, 101].into_iter().enumerate() {
         let lsn = last.end.add(0x100 * (number as u64 + 1));
+        let subs = if top == 100 {
+            vec![Xid(102)]
+        } else {
+            Vec::new()
+        };
+        let particulars = Particulars {
+            subs,
+            ..Particulars::default()
+        };
         let commit = Commit {
             timeline: TimelineId(1),
             top: Xid(top),
-            subs: if top == 100 {
-                vec![Xid(102)]
-            } else {
-                Vec::new()
-            },
             database: Oid(5),
             commit_time_us: 0,
-            origin: None,
-            gid: None,
             skip: false,
+            particulars: particulars.boxed(),
         };
         last.controls.push(Control {
             lsn,

@@ -29,7 +29,7 @@ pub const RECORD_HEADER_BYTES: usize = 24;
 // pg: access/xlogrecord.h XLR_MAX_BLOCK_ID [14-18]
 pub const BLOCK_ID_MAX: u8 = 32;
 
-const ID_MAIN_SHORT: u8 = 255;
+pub(super) const ID_MAIN_SHORT: u8 = 255;
 const ID_MAIN_LONG: u8 = 254;
 const ID_ORIGIN: u8 = 253;
 const ID_TOP_XID: u8 = 252;

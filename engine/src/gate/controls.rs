@@ -5,7 +5,7 @@ use redostream_protocol::event::Origin;
 use redostream_protocol::{Lsn, Xid};
 
 use super::{Gate, GateError, Passage, malformed};
-use crate::assembly::part::{Commit, ControlKind};
+use crate::assembly::part::{Commit, ControlKind, Particulars};
 use crate::catalog::bootstrap::readiness::{Readiness, RunningTransactions};
 use crate::framing::partition::OrderedEntry;
 use crate::framing::record::Record;
@@ -59,7 +59,7 @@ impl Gate {
             op::COMMIT | op::COMMIT_PREPARED => {
                 let end = xact::parse_end(record.info, record.main, self.format)
                     .map_err(|error| malformed(lsn, &error))?;
-                self.take_commit(record, &end, entry, passage)
+                self.take_commit((record.xid, record.origin), &end, entry, passage)
             }
             op::ABORT | op::ABORT_PREPARED => {
                 let end = xact::parse_end(record.info, record.main, self.format)
@@ -102,15 +102,17 @@ impl Gate {
         }
     }
 
-    fn take_commit(
+    /// Takes what a commit record of this xid and origin says.
+    pub(super) fn take_commit(
         &mut self,
-        record: &Record<'_>,
+        (xid, origin): (Xid, u16),
         end: &XactEnd,
         entry: &OrderedEntry,
         passage: &mut Passage<'_>,
     ) -> Result<(), GateError> {
-        let lsn = record.lsn;
-        let top = end.prepared_xid.unwrap_or(record.xid);
+        let lsn = passage.lsn(entry);
+        let end_lsn = passage.chunk.lsn(entry.end_offset);
+        let top = end.prepared_xid.unwrap_or(xid);
         for sub in &end.subxacts {
             self.transactions.assign(*sub, top);
         }
@@ -123,22 +125,24 @@ impl Gate {
         if !skip {
             self.tell_at_commit(top, entry, passage)?;
         }
-        let origin = self.origin(record.origin, end);
+        let particulars = Particulars {
+            subs: end.subxacts.clone(),
+            origin: self.origin(origin, end),
+            gid: end.gid.clone(),
+        };
         let commit = Commit {
             timeline: self.timeline(passage, lsn),
             top,
-            subs: end.subxacts.clone(),
             database: end.database,
             commit_time_us: end.time_us,
-            origin,
-            gid: end.gid.clone(),
             skip,
+            particulars: particulars.boxed(),
         };
         passage.control(entry, ControlKind::Commit(commit));
         self.catalog
-            .commit(top, end, record.end_lsn, &self.transactions)
+            .commit(top, end, end_lsn, &self.transactions)
             .map_err(|error| GateError::Catalog { lsn, error })?;
-        self.ended(record, top, &end.subxacts)
+        self.ended((lsn, end_lsn), top, &end.subxacts)
     }
 
     fn origin(&mut self, id: u16, end: &XactEnd) -> Option<Origin> {
@@ -176,7 +180,7 @@ impl Gate {
         aborted.map_err(|error| GateError::Catalog { lsn, error })?;
         if top == xid {
             passage.control(entry, ControlKind::Abort { top });
-            return self.ended(record, top, &end.subxacts);
+            return self.ended((lsn, record.end_lsn), top, &end.subxacts);
         }
         let mut subs = vec![xid];
         subs.extend_from_slice(&end.subxacts);
@@ -189,11 +193,17 @@ impl Gate {
         Ok(())
     }
 
-    fn ended(&mut self, record: &Record<'_>, top: Xid, subs: &[Xid]) -> Result<(), GateError> {
+    /// A transaction ended with the record that begins and ends there.
+    fn ended(
+        &mut self,
+        (lsn, end_lsn): (Lsn, Lsn),
+        top: Xid,
+        subs: &[Xid],
+    ) -> Result<(), GateError> {
         self.transactions.end(top);
         self.prepared.remove(&top);
         if let Some(readiness) = &mut self.readiness {
-            readiness.ended(record.lsn, record.end_lsn, top, subs)?;
+            readiness.ended(lsn, end_lsn, top, subs)?;
             self.look_ready();
         }
         Ok(())

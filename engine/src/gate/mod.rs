@@ -36,7 +36,7 @@ use crate::framing::error::FrameError;
 use crate::framing::format::WalFormat;
 use crate::framing::partition::{Group, OrderedEntry, OrderedKind};
 use crate::framing::record::{Record, RecordError};
-use crate::framing::xact::XactError;
+use crate::framing::xact::{self, XactError};
 use transactions::Transactions;
 
 /// What stops the gate.
@@ -342,6 +342,11 @@ impl Gate {
     fn take(&mut self, entry: &OrderedEntry, passage: &mut Passage<'_>) -> Result<(), GateError> {
         let lsn = passage.lsn(entry);
         let bytes = passage.chunk.record(entry.place);
+        if entry.kind == OrderedKind::Transaction
+            && let Some((xid, commit)) = xact::plain_commit(bytes)
+        {
+            return self.take_commit((xid, 0), &commit, entry, passage);
+        }
         let end = passage.chunk.lsn(entry.end_offset);
         let record =
             Record::parse(bytes, lsn, end, self.format).map_err(|error| malformed(lsn, &error))?;

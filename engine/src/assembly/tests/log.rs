@@ -8,7 +8,7 @@ use redostream_protocol::schema::RelationVersion;
 use redostream_protocol::{Lsn, Oid, TimelineId, Xid};
 
 use crate::assembly::part::{
-    Commit, Control, ControlKind, Finished, Part, Run, Segment, segment_flags,
+    Commit, Control, ControlKind, Finished, Part, Particulars, Run, Segment, segment_flags,
 };
 
 /// A repeatable source of randomness.
@@ -150,15 +150,17 @@ impl Log {
     }
 
     pub(super) fn commit_of(&self, top: u32, subs: &[u32]) -> Commit {
+        let particulars = Particulars {
+            subs: subs.iter().map(|sub| Xid(*sub)).collect(),
+            ..Particulars::default()
+        };
         Commit {
             timeline: self.timeline,
             top: Xid(top),
-            subs: subs.iter().map(|sub| Xid(*sub)).collect(),
             database: Oid(5),
             commit_time_us: -7_000_000 * i64::from(top),
-            origin: None,
-            gid: None,
             skip: false,
+            particulars: particulars.boxed(),
         }
     }
 

@@ -39,7 +39,7 @@ pub(super) fn released(log: &Log) -> Vec<u8> {
                 {
                     let kept = open.events.into_iter().filter(|(header, _)| {
                         header.xid == commit.top
-                            || commit.subs.contains(&header.xid) && !aborted.contains(&header.xid)
+                            || commit.subs().contains(&header.xid) && !aborted.contains(&header.xid)
                     });
                     write(&mut out, control, commit, &finished(kept));
                 }
@@ -66,6 +66,7 @@ fn write(out: &mut Vec<u8>, control: &Control, commit: &Commit, events: &[Vec<u8
     if events.is_empty() {
         return;
     }
+    let particulars = commit.particulars.as_deref().cloned().unwrap_or_default();
     let header = TransactionHeader {
         timeline: commit.timeline,
         commit_lsn: control.lsn,
@@ -73,8 +74,8 @@ fn write(out: &mut Vec<u8>, control: &Control, commit: &Commit, events: &[Vec<u8
         xid: commit.top,
         database: commit.database,
         commit_time_us: commit.commit_time_us,
-        origin: commit.origin.clone(),
-        gid: commit.gid.clone(),
+        origin: particulars.origin,
+        gid: particulars.gid,
     };
     let mut event = |kind, record_lsn, row, payload: &[u8]| {
         let header = EventHeader {

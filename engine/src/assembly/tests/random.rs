@@ -273,8 +273,9 @@ impl Generator {
         let mut commit = self.log.commit_of(top, &open.committed);
         commit.skip = self.random.one_in(12);
         if self.random.one_in(8) {
-            commit.gid = Some(b"a gid".to_vec());
-            commit.origin = Some(Origin {
+            let particulars = commit.particulars.get_or_insert_default();
+            particulars.gid = Some(b"a gid".to_vec());
+            particulars.origin = Some(Origin {
                 id: 3,
                 name: Some("there".into()),
                 lsn: Lsn(77),
