@@ -25,8 +25,6 @@ use crate::pool::BufferPool;
 
 /// Bytes of a commit event.
 const COMMIT_BYTES: usize = HEADER_BYTES + 12;
-/// Payload of a begin event without origin and global id, at most: six numbers and two tags.
-const PLAIN_HEADER_BYTES: usize = 64;
 /// Up to so many relations in a block a list is searched faster than a set.
 const FEW_RELATIONS: usize = 32;
 
@@ -214,28 +212,12 @@ impl BlockBuilder {
         self.enter(commit.timeline, lsn, (Lsn(0), 0))?;
         self.reserve();
         let glue = &mut self.glue;
-        glue.reserve(HEADER_BYTES + PLAIN_HEADER_BYTES);
+        glue.reserve(HEADER_BYTES + TransactionHeader::PLAIN_BYTES_MAX);
         let start = glue.len();
         push_begin(glue, commit.top, 0);
-        let time = commit.commit_time_us;
-        for number in [
-            u64::from(commit.timeline.0),
-            lsn.0,
-            end_lsn.0,
-            u64::from(commit.top.0),
-            u64::from(commit.database.0),
-            (time << 1 ^ time >> 63) as u64,
-        ] {
-            // Postcard's variable-length form of a number.
-            let mut rest = number;
-            while rest >= 0x80 {
-                glue.push(rest as u8 | 0x80);
-                rest >>= 7;
-            }
-            glue.push(rest as u8);
-        }
-        // Neither origin nor global id.
-        glue.extend_from_slice(&[0, 0]);
+        let names = (commit.top, commit.database);
+        let (timeline, time) = (commit.timeline, commit.commit_time_us);
+        TransactionHeader::push_plain(glue, timeline, (lsn, end_lsn), names, time);
         let size = (glue.len() - start) as u32;
         glue[start..start + 4].copy_from_slice(&size.to_le_bytes());
         self.begun(commit.database);

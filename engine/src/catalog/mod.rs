@@ -158,6 +158,12 @@ impl Catalog {
         self.store.files_of(database)
     }
 
+    /// The generation of [`Self::tracked`].
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.store.generation()
+    }
+
     /// The files whose records have to be replayed. Its generation rises when the set grows.
     #[must_use]
     pub fn tracked(&self) -> Arc<TrackedFiles> {

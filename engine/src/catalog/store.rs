@@ -157,6 +157,11 @@ impl Store {
         }
     }
 
+    /// The generation of the set that framing consults.
+    pub(crate) fn generation(&self) -> u64 {
+        self.named.generation()
+    }
+
     /// The set that framing consults.
     pub(crate) fn named(&self) -> Arc<TrackedFiles> {
         Arc::clone(&self.named)

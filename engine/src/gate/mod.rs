@@ -292,7 +292,7 @@ impl Gate {
         generation: u64,
         parts: &mut Vec<GatedPart>,
     ) -> Result<Passed, GateError> {
-        if self.catalog.tracked().generation() != generation {
+        if self.catalog.generation() != generation {
             return Ok(Passed::Again(self.join.expected()));
         }
         if chunk.first.is_none() {
@@ -313,7 +313,7 @@ impl Gate {
             own: TaskOutput::default(),
             own_groups: Vec::new(),
             own_relations: Vec::new(),
-            controls: Vec::new(),
+            controls: Vec::with_capacity(chunk.ordered.len()),
             parts,
             timeline: self.only_timeline(chunk),
         };
@@ -322,7 +322,7 @@ impl Gate {
             self.note_transactions(&mut passage, chunk.lsn(entry.lsn_offset))?;
             self.take_first_checkpoint(entry, &mut passage)?;
             self.take(entry, &mut passage)?;
-            if self.catalog.tracked().generation() != generation {
+            if self.catalog.generation() != generation {
                 let next = self.normalised(chunk.lsn(entry.end_offset));
                 self.cut(&mut passage, entry.number, next)?;
                 self.emit(&mut passage, next, Targets::default(), None);
