@@ -11,6 +11,7 @@ use super::builder::BlockBuilder;
 use super::checkpoint::{AssemblerState, OpenTransaction, SpilledCopy, no_copy, restore_spill};
 
 use super::error::AssemblyError;
+use super::kept::Kept;
 use super::local::LocalRuns;
 use super::open::OpenTransactions;
 use super::output::{AssemblyCounters, Output};
@@ -18,7 +19,7 @@ use super::part::{Commit, Control, ControlKind, Part, Particulars, Run};
 use super::plain::{is_plain, release_plain};
 use super::release::{Release, Step};
 use super::spill::{SpillError, SpillStore};
-use super::transaction::{Kept, Spilled, StoredRun};
+use super::transaction::{Spilled, StoredRun};
 use super::walk::place_at;
 use crate::decoding::names::LateNames;
 use crate::limits::BLOCK_BYTES;

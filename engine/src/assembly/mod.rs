@@ -13,6 +13,7 @@ mod assembler;
 mod builder;
 mod checkpoint;
 mod error;
+mod kept;
 mod local;
 mod open;
 mod output;

@@ -1,9 +1,10 @@
 //! The way through one stretch of a transaction's rows, event by event or segment by segment.
 
+use super::kept::Kept;
 use super::part::Segment;
 use super::part::segment_flags::SPECIAL;
 use super::toast::Piece;
-use super::transaction::{Kept, StoredRun};
+use super::transaction::StoredRun;
 
 /// The piece that is being read, and how far.
 pub(super) struct Reading {

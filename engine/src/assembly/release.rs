@@ -17,12 +17,13 @@ use redostream_protocol::schema::RelationVersion;
 
 use super::builder::{BlockBuilder, Stretch};
 use super::error::AssemblyError;
+use super::kept::Kept;
 use super::part::segment_flags::SPECIAL;
 use super::reading::Reading;
 use super::spill::SpillStore;
 use super::spill::frame::{self, FrameError};
 use super::toast::{ChunkError, PendingChunks, Piece, ReadFrame};
-use super::transaction::{Kept, Transaction};
+use super::transaction::Transaction;
 use super::walk::{is_row, measure, place_at};
 use crate::limits::{BLOCK_BYTES, COPY_BYTES_MAX, REBUILD_SCRATCH_BYTES};
 

@@ -302,41 +302,5 @@ impl Transaction {
     }
 }
 
-/// Which (sub)transactions' rows are passed on at a commit.
-#[derive(Debug, Default)]
-pub(super) struct Kept {
-    top: Xid,
-    few: Vec<Xid>,
-    many: FxHashSet<Xid>,
-    aborted: FxHashSet<Xid>,
-}
-
-/// Up to so many committed subtransactions a list is searched faster than a set.
-const FEW: usize = 8;
-
-impl Kept {
-    /// For a commit of `top` with `subs`; `aborted` were rolled back by name.
-    pub(super) fn new(top: Xid, subs: Vec<Xid>, aborted: FxHashSet<Xid>) -> Self {
-        let (few, many) = if subs.len() <= FEW {
-            (subs, FxHashSet::default())
-        } else {
-            (Vec::new(), subs.into_iter().collect())
-        };
-        Self {
-            top,
-            few,
-            many,
-            aborted,
-        }
-    }
-
-    /// Whether rows of `xid` are passed on.
-    // pg: replication/logical/decode.c DecodeCommit: only listed children are merged [14-18]
-    pub(super) fn keeps(&self, xid: Xid) -> bool {
-        xid == self.top
-            || (self.few.contains(&xid) || self.many.contains(&xid)) && !self.aborted.contains(&xid)
-    }
-}
-
 /// LSN and row number of an event, its place within its transaction.
 pub(super) type Place = (Lsn, u32);

@@ -88,11 +88,13 @@ impl Transactions {
 const PAGE: u32 = 256;
 
 /// The tops of subtransactions. Xids are given out one after the other, and mostly end so: they are
-/// kept in pages, and a page is let go with its last one.
+/// kept in pages, and a page is let go with its last one. The page that was changed last is at hand.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(from = "Vec<(Xid, Xid)>", into = "Vec<(Xid, Xid)>")]
 struct TopOf {
-    pages: FxHashMap<u32, Box<Page>>,
+    /// With its number.
+    at_hand: Option<(u32, Box<Page>)>,
+    others: FxHashMap<u32, Box<Page>>,
 }
 
 #[derive(Clone, Debug)]
@@ -114,21 +116,25 @@ impl Default for Page {
 impl TopOf {
     #[inline]
     fn get(&self, sub: Xid) -> Option<Xid> {
-        if self.pages.is_empty() {
-            return None;
-        }
-        let page = self.pages.get(&(sub.0 / PAGE))?;
+        let number = sub.0 / PAGE;
+        let page = match &self.at_hand {
+            Some((at_hand, page)) if *at_hand == number => page,
+            _ => self.others.get(&number)?,
+        };
         let top = page.tops[(sub.0 % PAGE) as usize];
         top.is_valid().then_some(top)
     }
 
     /// Whether it was not there yet.
+    #[inline]
     fn insert(&mut self, sub: Xid, top: Xid) -> bool {
         let number = sub.0 / PAGE;
-        // Told again at the commit, when it is mostly there.
-        let page = match self.pages.get_mut(&number) {
-            Some(page) => page,
-            None => self.pages.entry(number).or_default(),
+        if self.at_hand.as_ref().is_none_or(|page| page.0 != number) {
+            let page = self.others.remove(&number).unwrap_or_default();
+            self.put_at_hand(number, page);
+        }
+        let Some((_, page)) = &mut self.at_hand else {
+            unreachable!("a page was put there");
         };
         let place = &mut page.tops[(sub.0 % PAGE) as usize];
         let fresh = !place.is_valid();
@@ -137,15 +143,29 @@ impl TopOf {
         fresh
     }
 
+    #[inline]
     fn remove(&mut self, sub: Xid) {
-        let Some(page) = self.pages.get_mut(&(sub.0 / PAGE)) else {
+        let number = sub.0 / PAGE;
+        if self.at_hand.as_ref().is_none_or(|page| page.0 != number) {
+            let Some(page) = self.others.remove(&number) else {
+                return;
+            };
+            self.put_at_hand(number, page);
+        }
+        let Some((_, page)) = &mut self.at_hand else {
             return;
         };
         let place = &mut page.tops[(sub.0 % PAGE) as usize];
         page.used -= u32::from(place.is_valid());
         *place = Xid::INVALID;
         if page.used == 0 {
-            self.pages.remove(&(sub.0 / PAGE));
+            self.at_hand = None;
+        }
+    }
+
+    fn put_at_hand(&mut self, number: u32, page: Box<Page>) {
+        if let Some((number, page)) = self.at_hand.replace((number, page)) {
+            self.others.insert(number, page);
         }
     }
 }
@@ -164,7 +184,7 @@ impl From<Vec<(Xid, Xid)>> for TopOf {
 
 impl From<TopOf> for Vec<(Xid, Xid)> {
     fn from(all: TopOf) -> Self {
-        let mut pages: Vec<_> = all.pages.into_iter().collect();
+        let mut pages: Vec<_> = all.others.into_iter().chain(all.at_hand).collect();
         pages.sort_unstable_by_key(|(number, _)| *number);
         let pairs = pages.iter().flat_map(|(number, page)| {
             let subs = (0..PAGE).map(move |place| Xid(number * PAGE + place));
@@ -176,7 +196,38 @@ impl From<TopOf> for Vec<(Xid, Xid)> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// Xids of a few pages, told and forgotten in any order: as a map does it.
+        #[test]
+        fn pages_do_what_a_map_does(
+            steps in proptest::collection::vec((any::<bool>(), 0..4 * PAGE, 1..9_u32), 0..300),
+        ) {
+            let (mut pages, mut map) = (TopOf::default(), FxHashMap::default());
+            for (told, sub, top) in steps {
+                let (sub, top) = (Xid(3 + sub), Xid(top));
+                if told {
+                    prop_assert_eq!(pages.insert(sub, top), map.insert(sub, top).is_none());
+                } else {
+                    pages.remove(sub);
+                    map.remove(&sub);
+                }
+                for near in [sub.0 - 1, sub.0, sub.0 + 1, sub.0 + PAGE].map(Xid) {
+                    prop_assert_eq!(pages.get(near), map.get(&near).copied());
+                }
+            }
+            let mut all: Vec<_> = map.into_iter().collect();
+            all.sort_unstable();
+            prop_assert_eq!(Vec::from(pages.clone()), all.clone());
+            for (sub, _) in all {
+                pages.remove(sub);
+            }
+            prop_assert!(pages.at_hand.is_none() && pages.others.is_empty());
+        }
+    }
 
     #[test]
     fn tops_are_kept_for_as_long_as_their_transaction_runs() {
@@ -200,7 +251,7 @@ mod tests {
         assert!(!all.is_aborted(Xid(1001)));
         assert_eq!(all.top_of(Xid(1002)), Xid(998));
         all.end(Xid(998));
-        assert!(all.top_of.pages.is_empty());
+        assert!(all.top_of.at_hand.is_none() && all.top_of.others.is_empty());
     }
 
     /// What a subtransaction's children released to it goes with it, also where it has written
