@@ -13,6 +13,8 @@ const VALUE_BYTES_MIN: usize = 1024;
 const LITTLE: u64 = 8;
 /// After so many blocks every column is tried again.
 const TRIED_EVERY: u32 = 32;
+/// Where there was no large value, every so many blocks it is looked whether there is one now.
+const LOOKED_THROUGH_EVERY: u32 = 8;
 /// Columns of which something is known; a further one takes the place of another.
 const SLOTS: usize = 256;
 /// What a match takes in an LZ4 block: a token and an offset.
@@ -53,6 +55,8 @@ impl Trial {
 pub(in super::super) struct Splitter {
     slots: Box<[Slot; SLOTS]>,
     blocks: u32,
+    /// Whether the block that was looked through last has no large value.
+    is_quiet: bool,
     trials: Vec<Trial>,
     stretches: Vec<(u32, u32)>,
     beside: Vec<Bytes>,
@@ -64,6 +68,7 @@ impl Default for Splitter {
         Self {
             slots: Box::new([Slot::default(); SLOTS]),
             blocks: 0,
+            is_quiet: false,
             trials: Vec::new(),
             stretches: Vec::new(),
             beside: Vec::new(),
@@ -81,7 +86,12 @@ impl Splitter {
         self.beside.clear();
         self.beside_bytes = 0;
         let try_all = self.blocks.is_multiple_of(TRIED_EVERY);
+        let is_left_out = self.is_quiet && !self.blocks.is_multiple_of(LOOKED_THROUGH_EVERY);
         self.blocks = self.blocks.wrapping_add(1);
+        if is_left_out {
+            return false;
+        }
+        self.is_quiet = true;
         let (mut before, mut split) = (0, 0);
         for (number, piece) in pieces.iter().enumerate() {
             // Up to here the piece is inside or beside.
@@ -92,6 +102,7 @@ impl Splitter {
                     continue;
                 }
                 for (column, start, end) in Values::of(&event, cursor.offset()) {
+                    self.is_quiet = false;
                     if !self.is_beside(column, before + start, before + end, try_all) {
                         continue;
                     }

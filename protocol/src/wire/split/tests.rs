@@ -153,6 +153,24 @@ fn a_column_is_tried_again() {
 }
 
 #[test]
+fn large_values_are_noticed_behind_small_ones() {
+    let mut random = Random(5);
+    let mut compressor = Compressor::default();
+    let alike = random.digits(700);
+    let rows: Vec<u8> = (0..30)
+        .flat_map(|number| insert(number, &[&alike]))
+        .collect();
+    let small = [Bytes::from(rows)];
+    for _ in 0..20 {
+        there_and_back(&mut compressor, &small);
+    }
+    let forms: Vec<_> = (0..20)
+        .map(|_| there_and_back(&mut compressor, &mixed(&mut random)).map(|made| made.form))
+        .collect();
+    assert_eq!(forms[19], Some(Form::Split));
+}
+
+#[test]
 fn what_contradicts_itself_is_refused() {
     let mut random = Random(4);
     let mut compressor = Compressor::default();
