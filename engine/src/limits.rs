@@ -101,7 +101,7 @@ pub const INITDB_FILE_NUMBER_END: u32 = 16384;
 /// OIDs below this are system catalogs, whose rows are never passed on.
 // pg: access/transam.h FirstUnpinnedObjectId [15-18], FirstBootstrapObjectId [14]
 pub const CATALOG_OID_END: u32 = 12000;
-/// The highest block number of a catalog file that is believed (64 GB).
+/// So many blocks of a catalog file are believed (64 GiB).
 pub const CATALOG_BLOCKS_MAX: u32 = 8 * 1024 * 1024;
 /// Catalog tuples that one transaction has ended and that are noted, to be let go at its commit.
 /// What is beyond stays until the server removes it.

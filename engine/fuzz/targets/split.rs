@@ -20,6 +20,11 @@ fn stretches(input: &mut Input<'_>) -> (Vec<u8>, u32) {
     let sum = |from: usize| numbers.iter().skip(from).step_by(2).sum::<u32>();
     let (inner, beside) = (sum(0), sum(1) as usize);
     let off = u32::from(input.byte() % 3 / 2);
+    // Now and then one says a little more or less than there is.
+    let (which, more) = (usize::from(input.byte()), u32::from(input.byte() % 4));
+    if let Some(number) = numbers.get_mut(which) {
+        *number = (*number + more).saturating_sub(1);
+    }
     let held: Vec<u8> = input
         .0
         .iter()
@@ -41,17 +46,16 @@ fn row(input: &mut Input<'_>) -> Vec<u8> {
     let mut bytes = vec![0; HEADER_BYTES];
     let count = input.byte() % 4;
     for _ in 0..count {
-        let (shown, repeated) = (
-            usize::from(input.byte()) * 8,
-            usize::from(input.byte()) * 16,
-        );
-        let shown = input.take(shown);
-        let value: Vec<u8> = shown
-            .iter()
-            .copied()
-            .cycle()
-            .take(shown.len() + repeated)
-            .collect();
+        let (shown, more) = (usize::from(input.byte()), usize::from(input.byte()) * 16);
+        let mut value = input.take(shown).to_vec();
+        // Behind it, digits that nothing foretells, or always the same.
+        let mut state = 1 + u32::from(input.byte());
+        value.extend((0..more).map(|_| {
+            if state > 128 {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223) | 1 << 31;
+            }
+            b"0123456789abcdef"[(state >> 24) as usize % 16]
+        }));
         push_value(&mut bytes, &value);
     }
     let header = EventHeader {

@@ -14,7 +14,7 @@ use redostream_protocol::{DatabaseOid, Lsn, Position, TimelineId, Xid};
 use rustc_hash::FxHashSet;
 
 use super::error::AssemblyError;
-use super::part::Commit;
+use super::part::{Commit, Particulars};
 use super::transaction::Place;
 use crate::feed::block::Block;
 use crate::limits::{
@@ -209,6 +209,8 @@ impl BlockBuilder {
         lsn: Lsn,
         end_lsn: Lsn,
     ) -> Result<(), AssemblyError> {
+        let particulars = commit.particulars.as_deref();
+        debug_assert!(particulars.is_none_or(Particulars::is_nameless));
         self.enter(commit.timeline, lsn, (Lsn(0), 0))?;
         self.reserve();
         let glue = &mut self.glue;

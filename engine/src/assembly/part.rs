@@ -229,6 +229,12 @@ pub struct Particulars {
 }
 
 impl Particulars {
+    /// Whether it has neither origin nor global id.
+    #[must_use]
+    pub const fn is_nameless(&self) -> bool {
+        self.origin.is_none() && self.gid.is_none()
+    }
+
     /// These, if there are any.
     #[must_use]
     pub fn boxed(self) -> Option<Box<Self>> {

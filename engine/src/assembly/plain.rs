@@ -35,9 +35,8 @@ pub(super) fn is_plain(
             && open.aborted.is_empty()
             && stored.chain(&open.tail.segments).all(kept)
     };
-    let is_nameless =
-        |particulars: &Particulars| particulars.origin.is_none() && particulars.gid.is_none();
-    commit.particulars.as_deref().is_none_or(is_nameless)
+    let particulars = commit.particulars.as_deref();
+    particulars.is_none_or(Particulars::is_nameless)
         && run.is_none_or(plain_run)
         && open.is_none_or(plain_open)
 }

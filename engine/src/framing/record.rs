@@ -29,7 +29,7 @@ pub const RECORD_HEADER_BYTES: usize = 24;
 // pg: access/xlogrecord.h XLR_MAX_BLOCK_ID [14-18]
 pub const BLOCK_ID_MAX: u8 = 32;
 
-pub(super) const ID_MAIN_SHORT: u8 = 255;
+const ID_MAIN_SHORT: u8 = 255;
 const ID_MAIN_LONG: u8 = 254;
 const ID_ORIGIN: u8 = 253;
 const ID_TOP_XID: u8 = 252;
@@ -114,6 +114,19 @@ pub enum ImageCompression {
     Lz4,
     /// zstd frame.
     Zstd,
+}
+
+/// The xid, info and main data of a record that has nothing else: no block, no origin, no top-level
+/// xid, and less than 256 bytes of its own.
+#[inline]
+pub(crate) fn only_main(record: &[u8]) -> Option<(Xid, u8, &[u8])> {
+    let (header, rest) = record.split_first_chunk::<RECORD_HEADER_BYTES>()?;
+    let (&[id, length], main) = rest.split_first_chunk()?;
+    let is_all = id == ID_MAIN_SHORT && usize::from(length) == main.len();
+    let xid = Xid(u32::from_le_bytes([
+        header[4], header[5], header[6], header[7],
+    ]));
+    is_all.then_some((xid, header[16], main))
 }
 
 /// What is wrong inside a record whose CRC is right.

@@ -19,7 +19,7 @@ use nom::number::complete::{le_i64, le_u8, le_u16, le_u32, le_u64};
 use redostream_protocol::{DatabaseOid, Lsn, Oid, RelFileNode, Xid};
 
 use super::format::WalFormat;
-use super::record::ID_MAIN_SHORT;
+use super::record::only_main;
 
 /// Info bits of the resource manager, without `XLOG_XACT_HAS_INFO`.
 pub mod op {
@@ -63,8 +63,8 @@ const HAS_ANY: u32 = HAS_DBINFO
     | HAS_DROPPED_STATS;
 
 const INVAL_BYTES: usize = 16;
-/// Bytes of a commit record that says when and where, and nothing else.
-const PLAIN_COMMIT_BYTES: usize = 46;
+/// Main data of a commit record that says when and where, and nothing else.
+const PLAIN_COMMIT_BYTES: usize = 20;
 
 /// What a commit, abort or prepare record says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -102,29 +102,21 @@ pub fn parse_end(info: u8, main: &[u8], format: &WalFormat) -> Result<XactEnd, X
 
 /// A commit record's transaction and what it says, if that is when and in which database, and nothing
 /// else, as nearly always. None of any other record: [`parse_end`] reads them all.
-///
-/// ```text
-/// 0        4     8           16     17         18        20    24    25
-/// | length | xid | prev-link | info | resource | padding | CRC | 255 | 20 | time i64, xinfo u32,
-///                                                                           database, tablespace
-/// ```
-// pg: access/xlogrecord.h XLogRecord, XLR_BLOCK_ID_DATA_SHORT [14-18]
 #[must_use]
 pub fn plain_commit(record: &[u8]) -> Option<(Xid, XactEnd)> {
-    let record: &[u8; PLAIN_COMMIT_BYTES] = record.try_into().ok()?;
-    let word =
-        |at| u32::from_le_bytes([record[at], record[at + 1], record[at + 2], record[at + 3]]);
-    let is_commit = record[16] & 0xF0 == op::COMMIT | op::HAS_INFO;
-    let is_main = record[24..26] == [ID_MAIN_SHORT, (PLAIN_COMMIT_BYTES - 26) as u8];
-    if !is_commit || !is_main || word(34) & HAS_ANY != HAS_DBINFO {
+    let (xid, info, main) = only_main(record)?;
+    let main: &[u8; PLAIN_COMMIT_BYTES] = main.try_into().ok()?;
+    let word = |at| u32::from_le_bytes([main[at], main[at + 1], main[at + 2], main[at + 3]]);
+    let is_commit = info & (op::MASK | op::HAS_INFO) == op::COMMIT | op::HAS_INFO;
+    if !is_commit || word(8) & HAS_ANY != HAS_DBINFO {
         return None;
     }
     let end = XactEnd {
-        time_us: (u64::from(word(26)) | u64::from(word(30)) << 32).cast_signed(),
-        database: Oid(word(38)),
+        time_us: (u64::from(word(0)) | u64::from(word(4)) << 32).cast_signed(),
+        database: Oid(word(12)),
         ..XactEnd::default()
     };
-    Some((Xid(word(4)), end))
+    Some((xid, end))
 }
 
 /// Reads a prepare record's main data. `dropped` is what a commit would drop.
@@ -286,7 +278,7 @@ mod tests {
         record[..4].copy_from_slice(&46_u32.to_le_bytes());
         record[4..8].copy_from_slice(&700_u32.to_le_bytes());
         record[16..18].copy_from_slice(&[op::HAS_INFO, 1]);
-        record.extend_from_slice(&[ID_MAIN_SHORT, 20]);
+        record.extend_from_slice(&[255, 20]);
         record.extend_from_slice(&(-5_i64).to_le_bytes());
         for word in [HAS_DBINFO | 1 << 31, 16384, 1663] {
             record.extend_from_slice(&word.to_le_bytes());
@@ -299,17 +291,22 @@ mod tests {
         let record = commit_record();
         let (xid, end) = plain_commit(&record).unwrap();
         assert_eq!((xid, end.time_us, end.database), (Xid(700), -5, Oid(16384)));
-        for more in [HAS_SUBXACTS, HAS_INVALS, HAS_ORIGIN, HAS_TWOPHASE] {
+        for bit in (0..32).filter(|bit| HAS_ANY >> bit & 1 == 1) {
             let mut record = record.clone();
-            record[34] |= more as u8;
-            assert_eq!(plain_commit(&record), None, "{more}");
+            record[34 + bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(plain_commit(&record), None, "bit {bit}");
+        }
+        for operation in (0..=op::MASK).step_by(0x10).skip(1) {
+            let mut record = record.clone();
+            record[16] = operation | op::HAS_INFO;
+            assert_eq!(plain_commit(&record), None, "{operation:#x}");
         }
         assert_eq!(plain_commit(&record[..45]), None);
         assert_eq!(plain_commit(&[&record[..], &[0]].concat()), None);
     }
 
     proptest! {
-        /// Whatever the record, the short way reads nothing or what the long way reads.
+        /// Whatever stands in it, the short way reads nothing or what the long way reads.
         #[test]
         fn the_short_way_reads_what_the_long_way_does(
             changes in proptest::collection::vec((16_usize..46, any::<u8>()), 0..4),

@@ -20,7 +20,7 @@ impl Transactions {
     // The first record of a subtransaction carries its top's xid at wal_level = logical.
     // pg: access/xloginsert.c XLogRecordAssemble, access/xact.h xl_xact_assignment [14-18]
     pub fn assign(&mut self, sub: Xid, top: Xid) {
-        if sub != top && self.top_of.insert(sub, top) {
+        if sub != top && top.is_valid() && self.top_of.insert(sub, top) {
             self.children.entry(top).or_default().push(sub);
         }
     }
@@ -129,12 +129,13 @@ impl TopOf {
     #[inline]
     fn insert(&mut self, sub: Xid, top: Xid) -> bool {
         let number = sub.0 / PAGE;
-        if self.at_hand.as_ref().is_none_or(|page| page.0 != number) {
-            let page = self.others.remove(&number).unwrap_or_default();
-            self.put_at_hand(number, page);
-        }
-        let Some((_, page)) = &mut self.at_hand else {
-            unreachable!("a page was put there");
+        let page = match &mut self.at_hand {
+            Some((at_hand, page)) if *at_hand == number => page,
+            _ => {
+                let page = self.others.remove(&number).unwrap_or_default();
+                self.put_aside();
+                &mut self.at_hand.insert((number, page)).1
+            }
         };
         let place = &mut page.tops[(sub.0 % PAGE) as usize];
         let fresh = !place.is_valid();
@@ -146,14 +147,15 @@ impl TopOf {
     #[inline]
     fn remove(&mut self, sub: Xid) {
         let number = sub.0 / PAGE;
-        if self.at_hand.as_ref().is_none_or(|page| page.0 != number) {
-            let Some(page) = self.others.remove(&number) else {
-                return;
-            };
-            self.put_at_hand(number, page);
-        }
-        let Some((_, page)) = &mut self.at_hand else {
-            return;
+        let page = match &mut self.at_hand {
+            Some((at_hand, page)) if *at_hand == number => page,
+            _ => {
+                let Some(page) = self.others.remove(&number) else {
+                    return;
+                };
+                self.put_aside();
+                &mut self.at_hand.insert((number, page)).1
+            }
         };
         let place = &mut page.tops[(sub.0 % PAGE) as usize];
         page.used -= u32::from(place.is_valid());
@@ -163,10 +165,8 @@ impl TopOf {
         }
     }
 
-    fn put_at_hand(&mut self, number: u32, page: Box<Page>) {
-        if let Some((number, page)) = self.at_hand.replace((number, page)) {
-            self.others.insert(number, page);
-        }
+    fn put_aside(&mut self) {
+        self.others.extend(self.at_hand.take());
     }
 }
 

@@ -171,12 +171,12 @@ impl Decompressor {
             Form::Packed => {
                 let (size, stored) = stored.split_first_chunk::<4>().ok_or(bad.clone())?;
                 let size = u32::from_le_bytes(*size) as usize;
-                let packed = inner(&mut self.inner, stored, size, raw).ok_or(bad)?;
+                let packed = open_inner(&mut self.inner, stored, size, raw).ok_or(bad)?;
                 pack::unpack(packed, raw, &self.buffers)
             }
             Form::Split => {
                 let split = Split::read(stored, raw).ok_or(bad.clone())?;
-                let inner = inner(&mut self.inner, split.lz4, split.inner_bytes, raw);
+                let inner = open_inner(&mut self.inner, split.lz4, split.inner_bytes, raw);
                 let inner = inner.ok_or(bad.clone())?;
                 let mut out = self.buffers.take(raw);
                 split.join(inner, &mut out[..raw]).ok_or(bad)?;
@@ -187,7 +187,7 @@ impl Decompressor {
 }
 
 /// Decompresses what is not events yet, of `size` bytes and at most `size_max`, into `room`.
-fn inner<'room>(
+fn open_inner<'room>(
     room: &'room mut Vec<u8>,
     stored: &[u8],
     size: usize,
@@ -235,14 +235,23 @@ mod tests {
 
     #[test]
     fn a_bomb_is_refused_unopened() {
-        // 14 bytes that promise a megabyte.
-        for form in [Form::Lz4, Form::Packed, Form::Split] {
-            let stored = Compressed {
-                form,
-                stored: Bytes::from_static(&[0xff; 14]),
-                beside: Vec::new(),
-            };
-            assert!(decompress(&stored, DATA_RAW_BYTES_MAX as u32).is_err());
+        // A few bytes of LZ4 that promise a megabyte.
+        let (raw, lz4) = (DATA_RAW_BYTES_MAX as u32, [0xff; 14]);
+        let numbers = |numbers: &[u32]| -> Vec<u8> {
+            numbers
+                .iter()
+                .flat_map(|number| number.to_le_bytes())
+                .collect()
+        };
+        for (form, head) in [
+            (Form::Lz4, numbers(&[])),
+            (Form::Packed, numbers(&[raw])),
+            (Form::Split, numbers(&[1, raw, lz4.len() as u32, raw, 0])),
+        ] {
+            let mut decompressor = Decompressor::default();
+            let stored = [&head[..], &lz4].concat();
+            assert!(decompressor.decompress(&stored, form, raw).is_err());
+            assert_eq!(decompressor.inner.capacity(), 0);
         }
     }
 

@@ -26,10 +26,11 @@ pub const LZ4_RATIO_MAX: usize = 255;
 /// Bytes of events that unpacking can make of one packed byte, at most: that many are a row whose 64
 /// bytes of payload are those of the row before.
 pub const PACKED_RATIO_MAX: usize = crate::event::HEADER_BYTES + 64;
-/// Buffers of decompressed events that a connection keeps for the next ones, of
-/// [`DATA_RAW_BYTES_MAX`] bytes or a little more each. No more are ever made than were in use at once,
-/// which a receiver bounds by its window.
+/// Buffers that a connection keeps for the events of its next frames, and a sender for what it
+/// compresses; no more of them than were in use at once.
 pub const BUFFERS_KEPT: usize = 16;
+/// Bytes of those buffers together.
+pub const BUFFERS_KEPT_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes of a transaction header inside a data frame.
 pub const TRANSACTION_HEADER_BYTES_MAX: usize = 64 * 1024;
 /// Milliseconds without a byte from a peer, after which it counts as dead.

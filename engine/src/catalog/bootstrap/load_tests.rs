@@ -307,6 +307,12 @@ fn what_cannot_work_is_refused() {
     let message = load_crafted(blocks, false);
     let expected = "base/5/20000 is a system catalog of more than 64 GiB";
     assert!(message.contains(expected), "{message}");
+    let crafted = craft(blocks);
+    for segment in ["20000.1", "20000.2"] {
+        fs::write(crafted.path().join("base/5").join(segment), b"").unwrap();
+    }
+    let directory = DataDirectory::open(crafted.path()).unwrap();
+    load(&directory, None, &mut Kept::default()).unwrap();
 }
 
 #[test]

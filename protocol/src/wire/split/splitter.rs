@@ -9,12 +9,14 @@ use crate::event::{ColumnValue, Columns, Event, EventKind};
 
 /// Shorter values are left where they are: what they cost is not worth the looking.
 const VALUE_BYTES_MIN: usize = 1024;
-/// LZ4 gains little if it is less than one byte of so many.
+/// LZ4 gains little if it is less than one byte of so many, where a match counts for what it repeats
+/// too: of values that are like none of another column a sixteenth.
 const LITTLE: u64 = 8;
 /// After so many blocks every column is tried again.
 const TRIED_EVERY: u32 = 32;
 /// Where there was no large value, every so many blocks it is looked whether there is one now.
 const LOOKED_THROUGH_EVERY: u32 = 8;
+const _: () = assert!(TRIED_EVERY.is_multiple_of(LOOKED_THROUGH_EVERY));
 /// Columns of which something is known; a further one takes the place of another.
 const SLOTS: usize = 256;
 /// What a match takes in an LZ4 block: a token and an offset.
@@ -44,10 +46,13 @@ struct Trial {
 }
 
 impl Trial {
-    /// Bytes that a match saves of the value.
-    fn saved(&self, at: usize, bytes: usize) -> u64 {
+    /// Adds what a match of so many bytes saves of the value, unless another column has its slot.
+    fn add(&self, slots: &mut [Slot; SLOTS], at: usize, bytes: usize) {
         let matched = self.end.min(at + bytes) - self.start.max(at);
-        (matched as u64).saturating_sub(MATCH_BYTES)
+        let slot = &mut slots[slot_of(self.column)];
+        if slot.column == Some(self.column) {
+            slot.saved += (matched as u64).saturating_sub(MATCH_BYTES);
+        }
     }
 }
 
@@ -193,11 +198,11 @@ impl Splitter {
         }
         let read = read_matches(lz4, |at, from, bytes| {
             for trial in within(&self.trials, at, bytes) {
-                self.slots[slot_of(trial.column)].saved += trial.saved(at, bytes);
+                trial.add(&mut self.slots, at, bytes);
             }
             // What others are like gains as much as they do.
             for trial in within(&self.trials, from, bytes) {
-                self.slots[slot_of(trial.column)].saved += trial.saved(from, bytes);
+                trial.add(&mut self.slots, from, bytes);
             }
         });
         assert!(read.is_some(), "an LZ4 block of our own cannot be read");

@@ -72,9 +72,17 @@ fn sent(compressed: &Compressed) -> Vec<u8> {
 
 /// Compresses, decompresses, compares; gives what was made.
 fn there_and_back(compressor: &mut Compressor, pieces: &[Bytes]) -> Option<Compressed> {
+    through(compressor, &mut Decompressor::default(), pieces)
+}
+
+fn through(
+    compressor: &mut Compressor,
+    decompressor: &mut Decompressor,
+    pieces: &[Bytes],
+) -> Option<Compressed> {
     let compressed = compressor.compress(pieces)?;
     let raw = raw_bytes(pieces);
-    let back = Decompressor::default()
+    let back = decompressor
         .decompress(&sent(&compressed), compressed.form, raw as u32)
         .unwrap();
     assert!(
@@ -157,16 +165,21 @@ fn large_values_are_noticed_behind_small_ones() {
     let mut random = Random(5);
     let mut compressor = Compressor::default();
     let alike = random.digits(700);
-    let rows: Vec<u8> = (0..30)
+    // So many that they are not packed.
+    let rows: Vec<u8> = (0..90)
         .flat_map(|number| insert(number, &[&alike]))
         .collect();
     let small = [Bytes::from(rows)];
-    for _ in 0..20 {
-        there_and_back(&mut compressor, &small);
+    for _ in 0..21 {
+        let made = there_and_back(&mut compressor, &small).unwrap();
+        assert_eq!(made.form, Form::Lz4);
     }
     let forms: Vec<_> = (0..20)
         .map(|_| there_and_back(&mut compressor, &mixed(&mut random)).map(|made| made.form))
         .collect();
+    // At first it is not looked whether there are any, then they are tried.
+    assert_eq!(forms[0], Some(Form::Lz4));
+    assert_eq!(forms[1], Some(Form::Lz4));
     assert_eq!(forms[19], Some(Form::Split));
 }
 
@@ -222,9 +235,14 @@ proptest! {
         ),
         cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..4),
         anywhere in any::<bool>(),
+        lends in any::<bool>(),
     ) {
         let mut random = Random(seed);
         let mut compressor = Compressor::default();
+        compressor.lend(lends);
+        // What lies in its buffers is of the blocks before.
+        let mut decompressor = Decompressor::default();
+        let mut held = Vec::new();
         for block in 0..3 {
             let alike = random.digits(4000);
             let (mut events, mut ends) = (Vec::new(), vec![0]);
@@ -250,7 +268,13 @@ proptest! {
             let events = Bytes::from(events);
             let pieces: Vec<Bytes> =
                 cuts.windows(2).map(|cut| events.slice(cut[0]..cut[1])).collect();
-            there_and_back(&mut compressor, &pieces);
+            let made = through(&mut compressor, &mut decompressor, &pieces);
+            held.extend(made.map(|made| (made, events)));
+        }
+        // Nor has a later block changed what an earlier one became.
+        for (made, events) in held {
+            let back = decompressor.decompress(&sent(&made), made.form, events.len() as u32);
+            prop_assert_eq!(back, Ok(events));
         }
     }
 
@@ -259,24 +283,35 @@ proptest! {
         let _ = Decompressor::default().decompress(&stored, Form::Split, raw);
     }
 
-    /// Heads that fit their bytes, over any LZ4.
+    /// Stretches that fit what there is, or nearly: what fits comes back, and nothing else does.
     #[test]
     fn any_stretches(
-        stretches in proptest::collection::vec((0u32..50, 0u32..50), 0..5),
-        inner in 0u32..200,
-        rest in proptest::collection::vec(any::<u8>(), 0..200),
-        lz4 in 0u32..200,
-        raw in 0u32..300,
+        stretches in proptest::collection::vec((0u32..50, 0u32..50), 1..5),
+        lie in proptest::option::of((any::<prop::sample::Index>(), -2i64..3)),
     ) {
-        let mut stored = Vec::new();
-        let numbers = [stretches.len() as u32, inner, lz4];
-        let stretches = stretches.iter().flat_map(|(inner, beside)| [*inner, *beside]);
-        for number in numbers.into_iter().chain(stretches) {
-            stored.extend_from_slice(&number.to_le_bytes());
+        let sum = |from: fn(&(u32, u32)) -> u32| stretches.iter().map(from).sum::<u32>() as usize;
+        let (inner, beside) = (sum(|stretch| stretch.0), sum(|stretch| stretch.1));
+        let lz4 = lz4_flex::block::compress(&vec![1; inner]);
+        let mut numbers = vec![stretches.len() as u32, inner as u32, lz4.len() as u32];
+        numbers.extend(stretches.iter().flat_map(|(inner, beside)| [*inner, *beside]));
+        let mut is_true = true;
+        if let Some((at, more)) = lie {
+            let number = &mut numbers[at.index(3 + 2 * stretches.len())];
+            let other = (i64::from(*number) + more).max(0) as u32;
+            is_true = other == *number;
+            *number = other;
         }
-        stored.extend_from_slice(&rest);
-        if let Ok(events) = Decompressor::default().decompress(&stored, Form::Split, raw) {
-            prop_assert_eq!(events.len(), raw as usize);
+        let mut stored: Vec<u8> = numbers.into_iter().flat_map(u32::to_le_bytes).collect();
+        stored.extend(lz4);
+        stored.extend(vec![2; beside]);
+        let raw = inner + beside;
+        let events = Decompressor::default().decompress(&stored, Form::Split, raw as u32);
+        prop_assert_eq!(events.is_ok(), is_true);
+        if let Ok(events) = events {
+            let expected = stretches
+                .iter()
+                .flat_map(|(inner, beside)| [vec![1; *inner as usize], vec![2; *beside as usize]]);
+            prop_assert_eq!(&events[..], &expected.collect::<Vec<_>>().concat()[..]);
         }
     }
 }
