@@ -147,7 +147,7 @@ pub enum BootstrapError {
     #[error(
         "{} is a system catalog of more than {} GiB; make it smaller with VACUUM FULL at the primary, and take a new base backup if this is one",
         path.display(),
-        u64::from(CATALOG_BLOCKS_MAX) * HEAP_PAGE_BYTES as u64 >> 30
+        (u64::from(CATALOG_BLOCKS_MAX) * HEAP_PAGE_BYTES as u64) >> 30
     )]
     CatalogTooLarge {
         /// Its first file.
