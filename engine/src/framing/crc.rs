@@ -2,8 +2,9 @@
 //!
 //! PostgreSQL sums the record's bytes after its header first, then the header up to the CRC field.
 //! Records are 50 to 90 bytes, so a call per record costs more than the sum itself: the hardware
-//! loop here is made to be inlined into the framing loop. Long records (page images) go to
-//! `crc_fast`, which folds several lanes at once.
+//! loop here is made to be inlined into the framing loop. Longer ones (large rows, page images) are
+//! summed in three lanes side by side (`crc/lanes.rs`): the instruction takes three times as long as
+//! it takes until the next can begin.
 // pg: access/transam/xlogreader.c ValidXLogRecord [14-18]
 
 #![expect(
@@ -15,9 +16,6 @@ use crate::framing::record::RECORD_HEADER_BYTES;
 
 /// Where the CRC field stands; the header is summed up to here.
 const CRC_OFFSET: usize = 20;
-/// From here on the folding implementation is faster than one instruction per 8 bytes.
-const FOLD_BYTES_MIN: usize = 512;
-
 /// A way to sum a record.
 pub(crate) trait Crc32c: Copy {
     /// The CRC that `record` (whole, at least a header) ought to carry.
@@ -54,33 +52,47 @@ pub fn crc32c(bytes: &[u8]) -> u32 {
 }
 
 #[cfg(target_arch = "x86_64")]
+mod lanes;
+
+#[cfg(target_arch = "x86_64")]
 pub(crate) mod hardware {
     //! One instruction per 8 bytes, inlined.
 
     use std::arch::x86_64::{_mm_crc32_u8, _mm_crc32_u16, _mm_crc32_u32, _mm_crc32_u64};
 
-    use super::{CRC_OFFSET, Crc32c, FOLD_BYTES_MIN, Folded, Work};
+    use super::{CRC_OFFSET, Crc32c, Work, lanes};
     use crate::framing::record::RECORD_HEADER_BYTES;
 
-    /// SSE 4.2. Made only by [`Sse42::detect`], so that having one proves the machine can.
+    /// SSE 4.2 and carry-less multiplication. Made only by [`Sse42::detect`], so that having one
+    /// proves the machine can.
     #[derive(Clone, Copy)]
     pub(crate) struct Sse42(());
 
     impl Sse42 {
         pub(crate) fn detect() -> Option<Self> {
-            is_x86_feature_detected!("sse4.2").then_some(Self(()))
+            let can = is_x86_feature_detected!("sse4.2") && is_x86_feature_detected!("pclmulqdq");
+            can.then_some(Self(()))
         }
     }
 
     impl Crc32c for Sse42 {
         #[inline(always)]
         fn record(self, record: &[u8]) -> u32 {
-            if record.len() >= FOLD_BYTES_MIN {
-                return Folded.record(record);
+            // SAFETY: a value of this type exists only where both were detected.
+            unsafe {
+                match record.len() {
+                    lanes::BYTES_MIN.. => sum_long(record),
+                    _ => sum(record),
+                }
             }
-            // SAFETY: a value of this type exists only where SSE 4.2 was detected.
-            unsafe { sum(record) }
         }
+    }
+
+    #[inline(never)]
+    #[target_feature(enable = "sse4.2,pclmulqdq")]
+    fn sum_long(record: &[u8]) -> u32 {
+        let (crc, rest) = lanes::add(u32::MAX, &record[RECORD_HEADER_BYTES..]);
+        !add(add(crc, rest), &record[..CRC_OFFSET])
     }
 
     #[inline]
@@ -117,11 +129,11 @@ pub(crate) mod hardware {
     /// Runs `work` compiled for SSE 4.2, so that the sum is inlined into it.
     #[inline]
     pub(crate) fn with<W: Work>(crc: Sse42, work: W) -> W::Output {
-        #[target_feature(enable = "sse4.2")]
+        #[target_feature(enable = "sse4.2,pclmulqdq")]
         fn inner<W: Work>(crc: Sse42, work: W) -> W::Output {
             work.run(crc)
         }
-        // SAFETY: a value of this type exists only where SSE 4.2 was detected.
+        // SAFETY: a value of this type exists only where both were detected.
         unsafe { inner(crc, work) }
     }
 }
@@ -143,8 +155,8 @@ mod tests {
     #[test]
     fn both_ways_agree_with_the_definition() {
         assert_eq!(crc32c(b"123456789"), 0xE306_9283);
-        for length in (24..=80).chain([511, 512, 9000]) {
-            let record: Vec<u8> = (0..length).map(|i: u32| (i * 7) as u8).collect();
+        for length in (24..=300).chain([511, 512, 3095, 3096, 3097, 3400, 9000, 100_003]) {
+            let record: Vec<u8> = (0..length).map(|i: u32| (i * i / 7) as u8).collect();
             let mut joined = record[RECORD_HEADER_BYTES..].to_vec();
             joined.extend_from_slice(&record[..CRC_OFFSET]);
             let expected = crc32c(&joined);
