@@ -11,13 +11,13 @@ use std::sync::atomic::Ordering;
 
 use anyhow::Result;
 use redostream_benches::Recording;
+use redostream_engine::pipeline::Stage;
 use redostream_testdata::cluster::{Cluster, ClusterOptions, Stop};
 use redostream_testdata::files::{copy_tree, copy_wal};
 use redostream_testdata::server::Server;
 use tempfile::TempDir;
 
 const STATEMENTS: usize = 1000;
-const GATE: usize = 2;
 
 fn main() -> Result<()> {
     let mut smallest = None;
@@ -27,7 +27,7 @@ fn main() -> Result<()> {
         let mut best = u64::MAX;
         for _ in 0..3 {
             let counters = recording.decode(1)?;
-            best = best.min(counters.busy_ns[GATE].load(Ordering::Relaxed));
+            best = best.min(counters.busy_ns[Stage::Gate as usize].load(Ordering::Relaxed));
         }
         let each = best as f64 / STATEMENTS as f64 / 1000.0;
         let times = each / *smallest.get_or_insert(each);

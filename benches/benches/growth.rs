@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 
 use anyhow::Result;
 use redostream_benches::{Log, Settings};
+use redostream_engine::pipeline::Stage;
 use redostream_testdata::cluster::{Cluster, ClusterOptions, Stop};
 use redostream_testdata::files::{copy_tree, copy_wal};
 use redostream_testdata::server::Server;
@@ -16,8 +17,6 @@ use tempfile::TempDir;
 
 const ROWS: usize = 400_000;
 const RUNS: usize = 5;
-const GATE: usize = 2;
-const ASSEMBLY: usize = 4;
 
 fn main() -> Result<()> {
     let mut first = None;
@@ -62,8 +61,12 @@ fn report(name: &str, make: &str, insert: &str, first: &mut Option<f64>) -> Resu
         let decoded = log.decode(&Settings::with_decoders(2))?;
         let rows = decoded.counters.rows.load(Ordering::Relaxed);
         anyhow::ensure!(rows == ROWS as u64, "{rows} rows of {ROWS}");
-        let busy = |stage: usize| decoded.counters.busy_ns[stage].load(Ordering::Relaxed);
-        runs.push((decoded.seconds * 1e9, busy(GATE), busy(ASSEMBLY)));
+        let busy = |stage: Stage| decoded.counters.busy_ns[stage as usize].load(Ordering::Relaxed);
+        runs.push((
+            decoded.seconds * 1e9,
+            busy(Stage::Gate),
+            busy(Stage::Assembly),
+        ));
     }
     runs.sort_by(|one, other| one.0.total_cmp(&other.0));
     let (all, gate, assembly) = runs[RUNS / 2];

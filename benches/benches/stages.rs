@@ -20,6 +20,7 @@ use redostream_engine::decoding::merge::merge;
 use redostream_engine::decoding::ordered::{Scratch, decode_ordered};
 use redostream_engine::decoding::task::{Targets, TaskOutput, decode};
 use redostream_engine::framing::chunk::{ChunkBuffers, FramedChunk};
+use redostream_engine::pipeline::Stage;
 use redostream_engine::pool::BufferPool;
 use redostream_protocol::event::TransactionHeader;
 use redostream_protocol::wire::check::scan;
@@ -79,7 +80,6 @@ fn framing(criterion: &mut Criterion) {
 
 /// The gate's share of decoding the recorded demo, catalog changes and DDL events included.
 fn gate(criterion: &mut Criterion) {
-    const GATE: usize = 2;
     let recording = Recording::unpack("demo").expect("the demo case is recorded");
     let decode = || recording.decode(1).expect("the demo case decodes");
     let mut group = criterion.benchmark_group("gate");
@@ -88,7 +88,8 @@ fn gate(criterion: &mut Criterion) {
     group.sample_size(10);
     group.bench_function("records of the demo", |bencher| {
         bencher.iter_custom(|times| {
-            let nanoseconds = (0..times).map(|_| decode().busy_ns[GATE].load(Ordering::Relaxed));
+            let nanoseconds =
+                (0..times).map(|_| decode().busy_ns[Stage::Gate as usize].load(Ordering::Relaxed));
             Duration::from_nanos(nanoseconds.sum())
         });
     });

@@ -9,7 +9,7 @@ use redostream_protocol::control::Start;
 use redostream_protocol::cursor::Cursor;
 use redostream_protocol::event::{Event, EventKind, TransactionHeader};
 use redostream_protocol::schema::{Relation, RelationVersion};
-use redostream_protocol::wire::{End, EndReason, Fault, FaultCode, Notice};
+use redostream_protocol::wire::{End, EndReason, Fault, FaultCode, Notice, WireError};
 use redostream_protocol::{Lsn, Position, TimelineId};
 
 use crate::change::{Change, position_of};
@@ -278,7 +278,7 @@ impl Subscription {
             let start = cursor.offset();
             let event = Event::read(&mut cursor)?;
             if event.header.kind == EventKind::Begin {
-                let header = postcard_header(event.payload)?;
+                let header = header_of(event.payload)?;
                 self.open = Some(Arc::new(header));
             }
             let position = position_of(&event, timeline, self.open.as_deref());
@@ -419,12 +419,9 @@ impl Subscription {
     }
 }
 
-fn postcard_header(payload: &[u8]) -> Result<TransactionHeader, ClientError> {
-    postcard::from_bytes(payload).map_err(|_| {
-        ClientError::Wire(redostream_protocol::wire::WireError::Structure(
-            "a transaction header",
-        ))
-    })
+fn header_of(payload: &[u8]) -> Result<TransactionHeader, ClientError> {
+    let bad = || WireError::Structure("a transaction header").into();
+    TransactionHeader::read(payload).ok_or_else(bad)
 }
 
 /// Bytes that no other subscription is likely to have.

@@ -145,14 +145,29 @@ pub struct Counters {
     pub spilled_bytes: AtomicU64,
     /// What keeps the pipeline from going on, or C from being reached, in words.
     pub waits_for: Mutex<Option<String>>,
-    /// Nanoseconds waited, by stage: source for WAL, framing for room in the stages behind it, gate
+    /// Nanoseconds waited, by [`Stage`]: source for WAL, framing for room in the stages behind it, gate
     /// and assembly for their turn (what waited was there, what comes before it was not), decoding
     /// for a worker.
-    pub waiting_ns: [AtomicU64; 5],
+    pub waiting_ns: [AtomicU64; STAGES.len()],
     /// The catalogs as they are now, for whoever asks.
     pub catalog: CurrentCatalog,
-    /// Nanoseconds spent, by stage: source, framing, gate, decoding, assembly with output.
-    pub busy_ns: [AtomicU64; 5],
+    /// Nanoseconds spent, by [`Stage`]; assembly with output.
+    pub busy_ns: [AtomicU64; STAGES.len()],
+}
+
+/// What time is counted for: its place among [`STAGES`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Reading the log.
+    Source,
+    /// Pages to records.
+    Framing,
+    /// The ordered step before decoding.
+    Gate,
+    /// Records to events.
+    Decoding,
+    /// The ordered step after it.
+    Assembly,
 }
 
 /// Names of the stages of [`Counters::busy_ns`] and [`Counters::waiting_ns`].
@@ -409,13 +424,13 @@ impl<'a> Shared<'a> {
         }
     }
 
-    fn busy(&self, stage: usize, since: Instant) {
+    fn busy(&self, stage: Stage, since: Instant) {
         let spent = since.elapsed().as_nanos() as u64;
-        self.counters.busy_ns[stage].fetch_add(spent, Ordering::Relaxed);
+        self.counters.busy_ns[stage as usize].fetch_add(spent, Ordering::Relaxed);
     }
 
-    fn waited(&self, stage: usize, since: Instant) {
+    fn waited(&self, stage: Stage, since: Instant) {
         let spent = since.elapsed().as_nanos() as u64;
-        self.counters.waiting_ns[stage].fetch_add(spent, Ordering::Relaxed);
+        self.counters.waiting_ns[stage as usize].fetch_add(spent, Ordering::Relaxed);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use redostream_protocol::Lsn;
 
 use super::worker::Worker;
-use super::{AssemblyStep, Decoded, ROOM_STEP, RestartPoint};
+use super::{AssemblyStep, Decoded, ROOM_STEP, RestartPoint, Stage};
 use crate::assembly::part::{Control, ControlKind, Part};
 use crate::assembly::{Assembler, AssemblyError, Output};
 use crate::error::EngineError;
@@ -30,11 +30,11 @@ impl Worker<'_, '_> {
                 let Some(decoded) = self.shared.decoded.lock().remove(&number) else {
                     break;
                 };
-                self.shared.waited(4, decoded.since);
+                self.shared.waited(Stage::Assembly, decoded.since);
                 let since = Instant::now();
                 step.next_part += 1;
                 self.assemble(&mut step, decoded)?;
-                self.shared.busy(4, since);
+                self.shared.busy(Stage::Assembly, since);
             }
             let next = step.next_part;
             drop(step);

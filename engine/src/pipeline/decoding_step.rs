@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::worker::Worker;
-use super::{Decoded, PartWork, Task};
+use super::{Decoded, PartWork, Stage, Task};
 use crate::assembly::part::{Part, Run, segment_flags};
 use crate::decoding::merge::{Merged, merge};
 use crate::decoding::names::LateNames;
@@ -15,7 +15,7 @@ use crate::error::EngineError;
 
 impl Worker<'_, '_> {
     pub(super) fn decode(&mut self, task: Task) -> Result<(), EngineError> {
-        self.shared.waited(3, task.since);
+        self.shared.waited(Stage::Decoding, task.since);
         let since = Instant::now();
         let work = &task.work;
         let part = &work.part;
@@ -24,7 +24,7 @@ impl Worker<'_, '_> {
         } else {
             self.decode_partition(&task);
             if work.left.fetch_sub(1, Ordering::AcqRel) != 1 {
-                self.shared.busy(3, since);
+                self.shared.busy(Stage::Decoding, since);
                 self.recycle(task.work);
                 return Ok(());
             }
@@ -51,7 +51,7 @@ impl Worker<'_, '_> {
         };
         let number = work.number;
         self.recycle(task.work);
-        self.shared.busy(3, since);
+        self.shared.busy(Stage::Decoding, since);
         self.shared.decoded.lock().insert(number, decoded);
         self.drain_assembly()
     }

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use redostream_protocol::Lsn;
 
-use super::Framed;
 use super::worker::Worker;
+use super::{Framed, Stage};
 use crate::catalog::tracked::TrackedFiles;
 use crate::error::EngineError;
 use crate::framing::chunk::{FramedChunk, FramingRules};
@@ -56,7 +56,7 @@ impl Worker<'_, '_> {
         let base = Lsn(plan.span.start.0 / WAL_PAGE_BYTES as u64 * WAL_PAGE_BYTES as u64);
         let want = plan.span.end.add(WAL_PAGE_BYTES as u64).min(plan.available);
         self.read(base, want, &mut buffers.bytes, 0)?;
-        self.shared.busy(0, since);
+        self.shared.busy(Stage::Source, since);
         let since = Instant::now();
         let source = self.shared.source;
         // Asked after the bytes were read: the source may have gone over to another history
@@ -84,7 +84,7 @@ impl Worker<'_, '_> {
         }
         let tried = framer.available_end();
         let chunk = framer.finish();
-        self.shared.busy(1, since);
+        self.shared.busy(Stage::Framing, since);
         Ok((chunk, tried))
     }
 

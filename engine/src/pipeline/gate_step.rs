@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use redostream_protocol::Lsn;
 
 use super::worker::Worker;
-use super::{Framed, GateStep, IDLE, LOOK, PartWork, TORN_GRACE, Task};
+use super::{Framed, GateStep, IDLE, LOOK, PartWork, Stage, TORN_GRACE, Task};
 use crate::error::EngineError;
 use crate::framing::chunk::Stop;
 use crate::framing::error::FrameError;
@@ -33,7 +33,7 @@ impl Worker<'_, '_> {
                 let since = Instant::now();
                 step.next_chunk += 1;
                 let passed = self.pass(&mut step, framed);
-                self.shared.busy(2, since);
+                self.shared.busy(Stage::Gate, since);
                 passed?;
             }
             let next = step.next_chunk;
@@ -76,7 +76,7 @@ impl Worker<'_, '_> {
             chunk,
             since,
         } = framed;
-        self.shared.waited(2, since);
+        self.shared.waited(Stage::Gate, since);
         let chunk = match chunk {
             Ok(chunk) => Arc::new(chunk),
             Err(error) => {

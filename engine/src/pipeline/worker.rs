@@ -7,7 +7,7 @@ use std::time::Instant;
 use crossbeam::deque::{Injector, Steal};
 use redostream_protocol::Lsn;
 
-use super::{GateStep, IDLE, Shared, Task};
+use super::{GateStep, IDLE, Shared, Stage, Task};
 use crate::catalog::tracked::TrackedFiles;
 use crate::decoding::ordered::Scratch;
 use crate::error::EngineError;
@@ -78,13 +78,13 @@ impl<'s, 'a> Worker<'s, 'a> {
             (Planned::Wait(beyond), _) => {
                 let since = Instant::now();
                 self.shared.source.wait(beyond, IDLE);
-                self.shared.waited(0, since);
+                self.shared.waited(Stage::Source, since);
                 Ok(())
             }
             (Planned::Busy | Planned::End, _) => {
                 let since = Instant::now();
                 self.idle();
-                self.shared.waited(1, since);
+                self.shared.waited(Stage::Framing, since);
                 Ok(())
             }
         }

@@ -84,10 +84,10 @@ impl SessionSettings {
 
 /// What a begin event holds.
 fn transaction_header(event: &Event<'_>) -> Result<TransactionHeader, RenderError> {
-    postcard::from_bytes(event.payload).map_err(|error| RenderError::Payload {
+    TransactionHeader::read(event.payload).ok_or_else(|| RenderError::Payload {
         kind: event.header.kind,
         lsn: event.header.record_lsn,
-        problem: error.to_string(),
+        problem: "it does not decode, or goes on behind its header".to_owned(),
     })
 }
 

@@ -63,7 +63,7 @@ impl Gone {
                     break;
                 };
                 if event.header.kind == EventKind::Begin
-                    && let Ok(header) = postcard::from_bytes::<TransactionHeader>(event.payload)
+                    && let Some(header) = TransactionHeader::read(event.payload)
                 {
                     add(&header);
                 }

@@ -67,6 +67,8 @@ impl Gauges {
 
 #[cfg(test)]
 mod tests {
+    use redostream_engine::pipeline::Stage;
+
     use super::*;
 
     #[test]
@@ -88,11 +90,11 @@ mod tests {
         let (gauges, counters) = (Gauges::default(), Counters::default());
         gauges.compare(&counters);
         assert_eq!(gauges.busiest(), None);
-        counters.busy_ns[3].store(50, Ordering::Relaxed);
-        counters.busy_ns[1].store(20, Ordering::Relaxed);
+        counters.busy_ns[Stage::Decoding as usize].store(50, Ordering::Relaxed);
+        counters.busy_ns[Stage::Framing as usize].store(20, Ordering::Relaxed);
         gauges.compare(&counters);
         assert_eq!(gauges.busiest(), Some("decoding"));
-        counters.busy_ns[1].store(40, Ordering::Relaxed);
+        counters.busy_ns[Stage::Framing as usize].store(40, Ordering::Relaxed);
         gauges.compare(&counters);
         assert_eq!(gauges.busiest(), Some("framing"));
     }

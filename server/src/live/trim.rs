@@ -30,8 +30,7 @@ pub(super) fn after(block: &Block, position: Position) -> Result<Option<Block>, 
         let event = Event::read(&mut cursor)?;
         let inside = open.clone();
         if event.header.kind == EventKind::Begin {
-            let header: Option<TransactionHeader> = postcard::from_bytes(event.payload).ok();
-            open = header.map(Arc::new);
+            open = TransactionHeader::read(event.payload).map(Arc::new);
         }
         let place = position_of(&event, timeline, open.as_deref());
         if cut.is_none() && place > position {

@@ -232,8 +232,8 @@ impl Selection {
     ) -> Result<(), Fault> {
         let begins = match event.header.kind {
             EventKind::Begin => {
-                let header: TransactionHeader = postcard::from_bytes(event.payload)
-                    .map_err(|_| internal(block, "a begin whose header does not decode"))?;
+                let header = TransactionHeader::read(event.payload)
+                    .ok_or_else(|| internal(block, "a begin whose header does not decode"))?;
                 Some(Arc::new(header))
             }
             _ => None,
