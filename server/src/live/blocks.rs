@@ -14,17 +14,21 @@ use parking_lot::{Condvar, Mutex};
 use redostream_engine::feed::block::Block;
 use redostream_engine::limits::{BLOCK_BYTES, BLOCK_SLACK_BYTES};
 use redostream_protocol::wire::compress::Compressor;
+use redostream_protocol::wire::limits::DATA_RAW_BYTES_MAX;
 
 use crate::session::BlockEntry;
 
 /// Blocks that wait for the subscriber, each made of several.
 const BLOCKS_MAX: usize = 8;
-/// Bytes up to which they are put together.
-const MERGED_BYTES_MAX: usize = BLOCK_BYTES + BLOCK_SLACK_BYTES;
+/// Bytes up to which they are put together: of one frame.
+const MERGED_BYTES_MAX: usize = DATA_RAW_BYTES_MAX;
 /// So many are put together at most: a few bytes of each may keep a whole chunk's rows in memory.
-const MERGED_MAX: usize = 4;
+const MERGED_MAX: usize = 16;
 /// A block of so many bytes is not waited for to grow.
-const LARGE_BYTES: usize = BLOCK_BYTES / 4 * 3;
+const LARGE_BYTES: usize = MERGED_BYTES_MAX / 5 * 3;
+/// A block of so many bytes, as a pipeline gives it, is compressed where there is no room for it.
+const COMPRESSED_BYTES_MIN: usize = BLOCK_BYTES / 4 * 3;
+const _: () = assert!(BLOCK_BYTES + BLOCK_SLACK_BYTES <= MERGED_BYTES_MAX);
 /// How long whoever takes blocks waits for a smaller one to grow.
 const LINGER: Duration = Duration::from_millis(2);
 
@@ -141,8 +145,8 @@ impl Sender {
                 Some(entry) => entry,
             };
             // A small one may still become part of a larger one.
-            let is_large = entry.block.bytes() >= LARGE_BYTES;
-            if state.compresses && is_large && !entry.is_compressed() {
+            let is_small = entry.block.bytes() < COMPRESSED_BYTES_MIN;
+            if state.compresses && !is_small && !entry.is_compressed() {
                 // With the queue free for whoever takes from it meanwhile.
                 drop(state);
                 entry.bodies(Some(&mut self.compressor));
@@ -325,7 +329,7 @@ mod tests {
             receiver.compress_ahead();
         }
         for number in 1..=BLOCKS_MAX as u64 {
-            sender.send(block(number, LARGE_BYTES)).unwrap();
+            sender.send(block(number, MERGED_BYTES_MAX)).unwrap();
         }
         let last = BLOCKS_MAX as u64 + 4;
         let thread = std::thread::spawn(move || {
@@ -353,10 +357,10 @@ mod tests {
 
     #[test]
     fn who_finds_no_room_compresses() {
-        assert_eq!(compressed(false, LARGE_BYTES), 0);
+        assert_eq!(compressed(false, COMPRESSED_BYTES_MIN), 0);
         // Small ones are left to grow.
-        assert_eq!(compressed(true, LARGE_BYTES / 2), 0);
+        assert_eq!(compressed(true, COMPRESSED_BYTES_MIN / 2), 0);
         // On a machine that is busy with others there may be room before the thread looks.
-        assert!((0..500).any(|_| compressed(true, LARGE_BYTES) > 0));
+        assert!((0..500).any(|_| compressed(true, COMPRESSED_BYTES_MIN) > 0));
     }
 }
