@@ -156,7 +156,9 @@ mod tests {
     fn both_ways_agree_with_the_definition() {
         assert_eq!(crc32c(b"123456789"), 0xE306_9283);
         for length in (24..=300).chain([511, 512, 3095, 3096, 3097, 3400, 9000, 100_003]) {
-            let record: Vec<u8> = (0..length).map(|i: u32| (i.wrapping_mul(i) / 7) as u8).collect();
+            let record: Vec<u8> = (0..length)
+                .map(|i: u32| (i.wrapping_mul(i) / 7) as u8)
+                .collect();
             let mut joined = record[RECORD_HEADER_BYTES..].to_vec();
             joined.extend_from_slice(&record[..CRC_OFFSET]);
             let expected = crc32c(&joined);
