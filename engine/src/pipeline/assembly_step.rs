@@ -19,6 +19,9 @@ impl Worker<'_, '_> {
                 return Ok(());
             };
             loop {
+                if self.shared.is_over() {
+                    return Ok(());
+                }
                 let number = step.next_part;
                 if self
                     .shared
@@ -33,7 +36,11 @@ impl Worker<'_, '_> {
                 self.shared.waited(Stage::Assembly, decoded.since);
                 let since = Instant::now();
                 step.next_part += 1;
-                self.assemble(&mut step, decoded)?;
+                if let Err(error) = self.assemble(&mut step, decoded) {
+                    // While assembly is held: nothing follows what could not be given out.
+                    self.shared.end_with(Err(error));
+                    return Ok(());
+                }
                 self.shared.busy(Stage::Assembly, since);
             }
             let next = step.next_part;

@@ -29,17 +29,23 @@ impl Worker<'_, '_> {
             let Some(mut step) = self.shared.gate.try_lock() else {
                 return Ok(());
             };
-            while let Some(framed) = self.next_framed(step.next_chunk) {
+            while !self.shared.is_over()
+                && let Some(framed) = self.next_framed(step.next_chunk)
+            {
                 let since = Instant::now();
                 step.next_chunk += 1;
                 let passed = self.pass(&mut step, framed);
                 self.shared.busy(Stage::Gate, since);
-                passed?;
+                if let Err(error) = passed {
+                    // While the gate is held: nobody goes on from where it broke off.
+                    self.shared.end_with(Err(error));
+                    return Ok(());
+                }
             }
             let next = step.next_chunk;
             drop(step);
             // Somebody may have brought the next one and found the gate taken.
-            if !self.shared.framed.lock().contains_key(&next) {
+            if self.shared.is_over() || !self.shared.framed.lock().contains_key(&next) {
                 return Ok(());
             }
         }
@@ -57,9 +63,11 @@ impl Worker<'_, '_> {
         if let Some((id, state)) = step.gate.final_state() {
             let next = state.next;
             self.shared.states.lock().insert(id, state);
-            self.assemble_checkpoint(id, next)?;
+            let assembled = self.assemble_checkpoint(id, next);
+            self.shared.end_with(assembled);
+        } else {
+            self.shared.end_with(Ok(()));
         }
-        self.shared.end_with(Ok(()));
         Ok(())
     }
 
