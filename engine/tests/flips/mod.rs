@@ -9,6 +9,7 @@
 
 mod cut;
 mod meaning;
+mod refused;
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
