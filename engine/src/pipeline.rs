@@ -13,23 +13,27 @@
 //! stages are fused, and with many nobody waits for a hand-over.
 //!
 //! Bounds: at most `Shared::window` chunks are under way between planning and assembly, which
-//! bounds every queue here; a worker that finds the window full and no task waits. The output is
+//! bounds every queue here; a worker that finds the window full and no task sleeps. The output is
 //! called on the ordered step and may block: that is backpressure.
+//!
+//! Who brings up something to do wakes one sleeper for each, and does one of them itself. One worker
+//! waits for more of the log; when it gets some, another takes its place.
 
 mod assembly_step;
 mod decoding_step;
 mod framing_step;
 mod gate_step;
+mod sleepers;
 mod worker;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam::deque::Injector;
 use crossbeam::queue::ArrayQueue;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use redostream_protocol::Lsn;
 
 use crate::arena::Arenas;
@@ -47,10 +51,9 @@ use crate::limits::{CHUNKS_PER_DECODER, POOLED_BUFFER_BYTES_MAX, POOLED_BUFFERS_
 use crate::pool::BufferPool;
 use crate::source::Source;
 use crate::source::chunk::{Plan, Planner};
+use sleepers::{IDLE, Sleepers};
 use worker::Worker;
 
-/// How long a worker with nothing to do sleeps before it looks again by itself.
-const IDLE: Duration = Duration::from_millis(50);
 /// How long the end of the log may be followed by a page of its right place before that is damage
 /// rather than a write that is still under way.
 const TORN_GRACE: Duration = Duration::from_secs(5);
@@ -238,6 +241,7 @@ pub fn run(
         arenas: options.arenas.clone(),
         chunks: ArrayQueue::new(2 * CHUNKS_PER_DECODER * workers),
         tasks: (0..workers).map(|_| Injector::new()).collect(),
+        tasks_queued: AtomicUsize::new(0),
         planning: Mutex::new(Planning {
             planner,
             before_gate: 0,
@@ -264,8 +268,7 @@ pub fn run(
         failure: Mutex::new(None),
         outcome: Mutex::new(None),
         over: AtomicBool::new(false),
-        wake: Condvar::new(),
-        wake_lock: Mutex::new(()),
+        sleepers: Sleepers::new(workers, IDLE),
     };
     std::thread::scope(|scope| {
         for number in 1..workers {
@@ -294,6 +297,8 @@ struct Shared<'a> {
     chunks: ArrayQueue<ChunkBuffers>,
     /// Decode tasks, by the worker that framed their chunk; the others help themselves.
     tasks: Vec<Injector<Task>>,
+    /// How many these are: most often there is no use in looking through all of them.
+    tasks_queued: AtomicUsize,
     planning: Mutex<Planning>,
     /// Framed chunks that wait for their turn at the gate, by number.
     framed: Mutex<BTreeMap<u64, Framed>>,
@@ -309,8 +314,7 @@ struct Shared<'a> {
     failure: Mutex<Option<(u64, EngineError)>>,
     outcome: Mutex<Option<Result<(), EngineError>>>,
     over: AtomicBool,
-    wake: Condvar,
-    wake_lock: Mutex<()>,
+    sleepers: Sleepers,
 }
 
 struct Planning {
@@ -386,12 +390,7 @@ impl<'a> Shared<'a> {
             *outcome = Some(result);
         }
         self.over.store(true, Ordering::Release);
-        self.wake_all();
-    }
-
-    fn wake_all(&self) {
-        let _guard = self.wake_lock.lock();
-        self.wake.notify_all();
+        self.sleepers.wake_all();
     }
 
     /// Something went wrong: everything before `part` is still released, then the pipeline ends.
@@ -401,7 +400,7 @@ impl<'a> Shared<'a> {
             *failure = Some((part, error));
         }
         drop(failure);
-        self.wake_all();
+        self.sleepers.wake_all();
     }
 
     /// The first part that must not be released, if something went wrong.

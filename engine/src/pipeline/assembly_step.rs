@@ -13,7 +13,13 @@ use crate::error::EngineError;
 
 impl Worker<'_, '_> {
     /// Takes parts through assembly while the next one is there.
-    pub(super) fn drain_assembly(&self) -> Result<(), EngineError> {
+    pub(super) fn drain_assembly(&mut self) -> Result<(), EngineError> {
+        let drained = self.drain_assembly_while_free();
+        self.give_away_but_one();
+        drained
+    }
+
+    fn drain_assembly_while_free(&mut self) -> Result<(), EngineError> {
         loop {
             let Some(mut step) = self.shared.assembly.try_lock() else {
                 return Ok(());
@@ -34,13 +40,18 @@ impl Worker<'_, '_> {
                     break;
                 };
                 self.shared.waited(Stage::Assembly, decoded.since);
+                // The output may block.
+                self.give_away();
                 let since = Instant::now();
                 step.next_part += 1;
+                let last = decoded.last;
                 if let Err(error) = self.assemble(&mut step, decoded) {
                     // While assembly is held: nothing follows what could not be given out.
                     self.shared.end_with(Err(error));
                     return Ok(());
                 }
+                // Its chunk is through: there is room for another.
+                self.offer(usize::from(last));
                 self.shared.busy(Stage::Assembly, since);
             }
             let next = step.next_part;
@@ -155,7 +166,6 @@ impl Worker<'_, '_> {
         }
         if decoded.last {
             self.shared.planning.lock().after_gate -= 1;
-            self.shared.wake_all();
         }
         Ok(())
     }

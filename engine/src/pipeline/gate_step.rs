@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use redostream_protocol::Lsn;
 
+use super::sleepers::IDLE;
 use super::worker::Worker;
-use super::{Framed, GateStep, IDLE, LOOK, PartWork, Stage, TORN_GRACE, Task};
+use super::{Framed, GateStep, LOOK, PartWork, Stage, TORN_GRACE, Task};
 use crate::error::EngineError;
 use crate::framing::chunk::Stop;
 use crate::framing::error::FrameError;
@@ -25,6 +26,12 @@ const RECORD_PAGES_MAX: usize = (1 << 30) / WAL_PAGE_BYTES + 2;
 impl Worker<'_, '_> {
     /// Takes chunks through the gate while the next one is there.
     pub(super) fn drain_gate(&mut self) -> Result<(), EngineError> {
+        let drained = self.drain_gate_while_free();
+        self.give_away_but_one();
+        drained
+    }
+
+    fn drain_gate_while_free(&mut self) -> Result<(), EngineError> {
         loop {
             let Some(mut step) = self.shared.gate.try_lock() else {
                 return Ok(());
@@ -32,6 +39,8 @@ impl Worker<'_, '_> {
             while !self.shared.is_over()
                 && let Some(framed) = self.next_framed(step.next_chunk)
             {
+                // What the last chunk brought is not to wait for this one.
+                self.give_away();
                 let since = Instant::now();
                 step.next_chunk += 1;
                 let passed = self.pass(&mut step, framed);
@@ -148,32 +157,39 @@ impl Worker<'_, '_> {
 
     /// Waits for what a chunk was planned with and could not read: it has left the buffer, and the files
     /// do not give it yet.
-    fn await_read(&self, step: &mut GateStep, plan: Plan, tried: Lsn) {
+    fn await_read(&mut self, step: &mut GateStep, plan: Plan, tried: Lsn) {
         if tried < plan.available {
+            self.give_away();
             // Nobody else gets to the gate while this waits.
             self.answer_from(step);
             self.shared.source.wait(tried, IDLE);
         }
     }
 
-    pub(super) fn passed_gate(&self, has_parts: bool) {
+    pub(super) fn passed_gate(&mut self, has_parts: bool) {
         let mut planning = self.shared.planning.lock();
         planning.before_gate = planning.before_gate.saturating_sub(1);
         planning.after_gate += u64::from(has_parts);
+        // Its place is free for another chunk, or at the live end the next one is planned only now.
+        let room = planning.before_gate + planning.after_gate < self.shared.window;
+        let may_plan = room && (!has_parts || planning.before_gate == 0);
+        drop(planning);
+        self.offer(usize::from(may_plan));
     }
 
     /// Plans anew from `next`; chunks framed meanwhile are dropped as they arrive.
-    pub(super) fn restart(&self, step: &GateStep, next: Next, tried: Lsn) {
+    pub(super) fn restart(&mut self, step: &GateStep, next: Next, tried: Lsn) {
         let mut planning = self.shared.planning.lock();
         planning.tracked = step.gate.catalog().tracked();
         planning.planner.restart(next, step.next_chunk, tried);
         planning.before_gate = 0;
         self.shared.framed.lock().clear();
         drop(planning);
-        self.shared.wake_all();
+        // Whoever plans the first chunk wakes others if there are more.
+        self.offer(1);
     }
 
-    pub(super) fn bad_seam(&self, step: &GateStep, plan: Plan, seam: GateError) {
+    pub(super) fn bad_seam(&mut self, step: &GateStep, plan: Plan, seam: GateError) {
         if plan.span.exact {
             self.shared.fail(step.next_part, seam.into());
         } else {
@@ -185,7 +201,7 @@ impl Worker<'_, '_> {
 
     /// What is at `lsn` is not a record: the end of the log, or damage.
     pub(super) fn bad_record(
-        &self,
+        &mut self,
         step: &mut GateStep,
         plan: Plan,
         lsn: Lsn,
@@ -215,6 +231,7 @@ impl Worker<'_, '_> {
                 step.torn = goes_on.then(|| (lsn, Instant::now()));
             }
             self.restart(step, Next::Record(lsn), Lsn::INVALID);
+            self.give_away();
             // Nobody else gets to the gate while this waits.
             self.answer_from(step);
             source.wait(available.end, IDLE);
@@ -306,7 +323,7 @@ impl Worker<'_, '_> {
     }
 
     /// Turns the gate's parts into decode tasks of the worker that framed their chunk.
-    fn release_parts(&self, step: &mut GateStep, parts: Vec<GatedPart>, worker: usize) {
+    fn release_parts(&mut self, step: &mut GateStep, parts: Vec<GatedPart>, worker: usize) {
         let ready = match step.gate.ready() {
             Some(lsn) if !step.ready_told => {
                 step.ready_told = true;
@@ -339,6 +356,10 @@ impl Worker<'_, '_> {
                 left: AtomicU64::new(tasks.len() as u64),
             });
             step.next_part += 1;
+            self.offer(tasks.len());
+            self.shared
+                .tasks_queued
+                .fetch_add(tasks.len(), Ordering::SeqCst);
             for partition in tasks {
                 self.shared.tasks[worker].push(Task {
                     work: Arc::clone(&work),
@@ -346,9 +367,6 @@ impl Worker<'_, '_> {
                     since: Instant::now(),
                 });
             }
-        }
-        if self.shared.tasks.len() > 1 {
-            self.shared.wake_all();
         }
     }
 }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use crossbeam::deque::{Injector, Steal};
+use crossbeam::deque::Steal;
 use redostream_protocol::Lsn;
 
-use super::{GateStep, IDLE, Shared, Stage, Task};
+use super::sleepers::{IDLE, Seen};
+use super::{GateStep, Shared, Stage, Task};
 use crate::catalog::tracked::TrackedFiles;
 use crate::decoding::ordered::Scratch;
 use crate::error::EngineError;
@@ -20,6 +21,8 @@ pub(super) struct Worker<'s, 'a> {
     pub(super) number: usize,
     /// What it decodes in.
     pub(super) scratch: Scratch,
+    /// For so many workers something has come up to do here and nobody was told yet.
+    offered: usize,
 }
 
 impl<'s, 'a> Worker<'s, 'a> {
@@ -28,6 +31,7 @@ impl<'s, 'a> Worker<'s, 'a> {
             shared,
             number,
             scratch: Scratch::default(),
+            offered: 0,
         }
     }
 
@@ -65,25 +69,45 @@ impl<'s, 'a> Worker<'s, 'a> {
         }
     }
 
+    /// Something to do has come up for `count` workers.
+    pub(super) fn offer(&mut self, count: usize) {
+        self.offered += count;
+    }
+
+    /// Others are to do what has come up: this worker is busy with something else.
+    pub(super) fn give_away(&mut self) {
+        self.shared.sleepers.wake(std::mem::take(&mut self.offered));
+    }
+
+    /// This worker does one thing of what has come up, and others the rest.
+    pub(super) fn give_away_but_one(&mut self) {
+        self.offered = self.offered.saturating_sub(1);
+        self.give_away();
+    }
+
     pub(super) fn step(&mut self) -> Result<(), EngineError> {
+        let seen = self.shared.sleepers.seen();
         self.answer()?;
         if let Some(task) = self.find_task() {
             return self.decode(task);
         }
         if let Some(part) = self.shared.failed_part() {
-            return self.wind_up(part);
+            return self.wind_up(part, seen);
         }
         match self.plan()? {
             (Planned::Chunk(plan), tracked) => self.frame(plan, &tracked),
             (Planned::Wait(beyond), _) => {
                 let since = Instant::now();
-                self.shared.source.wait(beyond, IDLE);
+                match self.shared.sleepers.place_at_source() {
+                    Some(_place) => self.shared.source.wait(beyond, IDLE),
+                    None => self.shared.sleepers.sleep(self.number, seen),
+                }
                 self.shared.waited(Stage::Source, since);
                 Ok(())
             }
             (Planned::Busy | Planned::End, _) => {
                 let since = Instant::now();
-                self.idle();
+                self.shared.sleepers.sleep(self.number, seen);
                 self.shared.waited(Stage::Framing, since);
                 Ok(())
             }
@@ -91,16 +115,16 @@ impl<'s, 'a> Worker<'s, 'a> {
     }
 
     /// Something went wrong at `part`: ends when everything before it is released.
-    pub(super) fn wind_up(&self, part: u64) -> Result<(), EngineError> {
+    pub(super) fn wind_up(&mut self, part: u64, seen: Seen) -> Result<(), EngineError> {
         self.drain_assembly()?;
         let Some(step) = self.shared.assembly.try_lock() else {
-            self.idle();
+            self.shared.sleepers.sleep(self.number, seen);
             return Ok(());
         };
         let done = step.next_part >= part;
         drop(step);
         if !done {
-            self.idle();
+            self.shared.sleepers.sleep(self.number, seen);
             return Ok(());
         }
         match self.shared.failure.lock().take() {
@@ -109,7 +133,7 @@ impl<'s, 'a> Worker<'s, 'a> {
         }
     }
 
-    pub(super) fn plan(&self) -> Result<(Planned, Arc<TrackedFiles>), EngineError> {
+    pub(super) fn plan(&mut self) -> Result<(Planned, Arc<TrackedFiles>), EngineError> {
         let mut planning = self.shared.planning.lock();
         let tracked = Arc::clone(&planning.tracked);
         if planning.before_gate + planning.after_gate >= self.shared.window {
@@ -131,7 +155,12 @@ impl<'s, 'a> Worker<'s, 'a> {
                     planning.before_gate += 1;
                 }
                 let through = idle && planning.after_gate == 0;
+                let room = planning.before_gate + planning.after_gate < self.shared.window;
+                let more = room && planning.planner.is_far_from_end();
                 drop(planning);
+                // Another may plan the next one, and wake the one after it.
+                self.offer(usize::from(more));
+                self.give_away();
                 if planned == Planned::End && through {
                     self.at_end(expected)?;
                 }
@@ -163,21 +192,18 @@ impl<'s, 'a> Worker<'s, 'a> {
         }
     }
 
-    pub(super) fn idle(&self) {
-        let mut guard = self.shared.wake_lock.lock();
-        if !self.shared.is_over() && self.shared.tasks.iter().all(Injector::is_empty) {
-            self.shared.wake.wait_for(&mut guard, IDLE);
-        }
-    }
-
     /// The oldest task of a chunk that this worker has framed, else of another.
     fn find_task(&self) -> Option<Task> {
         let workers = self.shared.tasks.len();
+        let queued = &self.shared.tasks_queued;
         let mut again = true;
-        while std::mem::take(&mut again) {
+        while std::mem::take(&mut again) && queued.load(Ordering::SeqCst) > 0 {
             for worker in (self.number..workers).chain(0..self.number) {
                 match self.shared.tasks[worker].steal() {
-                    Steal::Success(task) => return Some(task),
+                    Steal::Success(task) => {
+                        queued.fetch_sub(1, Ordering::SeqCst);
+                        return Some(task);
+                    }
                     Steal::Retry => again = true,
                     Steal::Empty => {}
                 }

@@ -102,6 +102,12 @@ impl Planner {
         self.end
     }
 
+    /// Whether the next chunk can most likely be planned while this one is under way.
+    #[must_use]
+    pub const fn is_far_from_end(&self) -> bool {
+        matches!(self.next, Next::Page(_))
+    }
+
     /// Plans the next chunk. `idle` says that no chunk is under way and `expected` is where the
     /// next record starts.
     pub fn plan(
