@@ -69,7 +69,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How a pipeline runs.
 #[derive(Clone, Debug)]
 pub struct PipelineOptions {
-    /// Workers; 0 takes the machine's cores.
+    /// Workers, as [`workers`] takes them.
     pub decoders: usize,
     /// Partitions of a chunk; 0 takes one: whole chunks are then decoded side by side, and their
     /// rows need no merging.
@@ -208,6 +208,15 @@ impl StopToken {
     }
 }
 
+/// How many workers there are if so many decoders are asked for: 0 takes the machine's cores.
+#[must_use]
+pub fn workers(decoders: usize) -> usize {
+    match decoders {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        n => n,
+    }
+}
+
 /// Runs a pipeline until its end, an error, or a stop. The ordered stages are given back.
 pub fn run(
     source: &dyn Source,
@@ -218,10 +227,7 @@ pub fn run(
     counters: &Counters,
     stop: &StopToken,
 ) -> (Result<(), EngineError>, Gate) {
-    let workers = match options.decoders {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        n => n,
-    };
+    let workers = workers(options.decoders);
     let partitions = options.partitions.max(1);
     let rules = FramingRules {
         partitions: partitions as u32,

@@ -223,7 +223,8 @@ pub(crate) struct ServeArguments {
     /// Data address as clients are told it. Default: where they reached the control plane.
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) advertise_data: Option<String>,
-    /// Decoder threads. Default: the machine's cores.
+    /// Decoder threads. Default: the machine's cores. A subscriber that catches up takes at most 8
+    /// of its own.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) decoders: usize,
     /// Address of Prometheus metrics, at /metrics. Default: none.

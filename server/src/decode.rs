@@ -225,10 +225,7 @@ fn spill_directory(arguments: &DecodeArguments) -> PathBuf {
 }
 
 fn print_stats(counters: &Counters, seconds: f64, bootstrap_seconds: f64, decoders: usize) {
-    let decoders = match decoders {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        n => n,
-    };
+    let decoders = pipeline::workers(decoders);
     let busy: serde_json::Map<String, serde_json::Value> = pipeline::STAGES
         .iter()
         .zip(&counters.busy_ns)

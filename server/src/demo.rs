@@ -234,10 +234,7 @@ fn show(transaction: &Transaction) -> Result<(), Failure> {
 }
 
 fn summary(arguments: &DemoArguments, live: &Live, totals: Totals, elapsed: Duration) {
-    let decoders = match arguments.decoders {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        n => n,
-    };
+    let decoders = redostream_engine::pipeline::workers(arguments.decoders);
     let wal_bytes = live.wal_bytes();
     let seconds = elapsed.as_secs_f64();
     println!();

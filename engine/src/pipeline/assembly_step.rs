@@ -51,7 +51,9 @@ impl Worker<'_, '_> {
                     return Ok(());
                 }
                 // Its chunk is through: there is room for another.
-                self.offer(usize::from(last));
+                if last {
+                    self.offer_planning();
+                }
                 self.shared.busy(Stage::Assembly, since);
             }
             let next = step.next_part;

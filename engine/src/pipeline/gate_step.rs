@@ -174,7 +174,9 @@ impl Worker<'_, '_> {
         let room = planning.before_gate + planning.after_gate < self.shared.window;
         let may_plan = room && (!has_parts || planning.before_gate == 0);
         drop(planning);
-        self.offer(usize::from(may_plan));
+        if may_plan {
+            self.offer_planning();
+        }
     }
 
     /// Plans anew from `next`; chunks framed meanwhile are dropped as they arrive.
@@ -185,8 +187,7 @@ impl Worker<'_, '_> {
         planning.before_gate = 0;
         self.shared.framed.lock().clear();
         drop(planning);
-        // Whoever plans the first chunk wakes others if there are more.
-        self.offer(1);
+        self.offer_planning();
     }
 
     pub(super) fn bad_seam(&mut self, step: &GateStep, plan: Plan, seam: GateError) {
@@ -356,7 +357,7 @@ impl Worker<'_, '_> {
                 left: AtomicU64::new(tasks.len() as u64),
             });
             step.next_part += 1;
-            self.offer(tasks.len());
+            self.offer_tasks(tasks.len());
             self.shared
                 .tasks_queued
                 .fetch_add(tasks.len(), Ordering::SeqCst);

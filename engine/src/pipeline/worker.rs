@@ -21,8 +21,8 @@ pub(super) struct Worker<'s, 'a> {
     pub(super) number: usize,
     /// What it decodes in.
     pub(super) scratch: Scratch,
-    /// For so many workers something has come up to do here and nobody was told yet.
-    offered: usize,
+    /// So many tasks have come up here, and whether a chunk may be planned, and nobody was told yet.
+    offered: (usize, bool),
 }
 
 impl<'s, 'a> Worker<'s, 'a> {
@@ -31,7 +31,7 @@ impl<'s, 'a> Worker<'s, 'a> {
             shared,
             number,
             scratch: Scratch::default(),
-            offered: 0,
+            offered: (0, false),
         }
     }
 
@@ -69,20 +69,30 @@ impl<'s, 'a> Worker<'s, 'a> {
         }
     }
 
-    /// Something to do has come up for `count` workers.
-    pub(super) fn offer(&mut self, count: usize) {
-        self.offered += count;
+    /// So many tasks have come up.
+    pub(super) fn offer_tasks(&mut self, count: usize) {
+        self.offered.0 += count;
+    }
+
+    /// A chunk may be planned now. Whoever does so wakes another if there may be more.
+    pub(super) fn offer_planning(&mut self) {
+        self.offered.1 = true;
     }
 
     /// Others are to do what has come up: this worker is busy with something else.
     pub(super) fn give_away(&mut self) {
-        self.shared.sleepers.wake(std::mem::take(&mut self.offered));
+        self.wake_all_but(0);
     }
 
     /// This worker does one thing of what has come up, and others the rest.
     pub(super) fn give_away_but_one(&mut self) {
-        self.offered = self.offered.saturating_sub(1);
-        self.give_away();
+        self.wake_all_but(1);
+    }
+
+    fn wake_all_but(&mut self, own: usize) {
+        let (tasks, planning) = std::mem::take(&mut self.offered);
+        let things = tasks + usize::from(planning);
+        self.shared.sleepers.wake(things.saturating_sub(own));
     }
 
     pub(super) fn step(&mut self) -> Result<(), EngineError> {
@@ -158,9 +168,11 @@ impl<'s, 'a> Worker<'s, 'a> {
                 let room = planning.before_gate + planning.after_gate < self.shared.window;
                 let more = room && planning.planner.is_far_from_end();
                 drop(planning);
-                // Another may plan the next one, and wake the one after it.
-                self.offer(usize::from(more));
-                self.give_away();
+                // Another may plan the next one, and wake who plans the one after it.
+                if more {
+                    self.offer_planning();
+                    self.give_away();
+                }
                 if planned == Planned::End && through {
                     self.at_end(expected)?;
                 }

@@ -18,6 +18,7 @@ use redostream_protocol::wire::{Fault, FaultCode};
 use super::blocks::{self, Receiver, Sender, Taken};
 use super::{Live, fault_of};
 use crate::session::BlockEntry;
+use crate::session::limits::CATCH_UP_DECODERS_MAX;
 
 /// Numbers catch-up pipelines, so that each has a spill directory of its own.
 static NUMBER: AtomicU64 = AtomicU64::new(0);
@@ -181,7 +182,7 @@ fn run(
     stop: &StopToken,
 ) -> Result<(), EngineError> {
     let options = PipelineOptions {
-        decoders: live.setting.decoders,
+        decoders: pipeline::workers(live.setting.decoders).min(CATCH_UP_DECODERS_MAX),
         partitions: 0,
         chunk_bytes: redostream_engine::limits::CHUNK_BYTES,
         end: Lsn::MAX,

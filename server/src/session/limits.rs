@@ -4,6 +4,9 @@ use std::time::Duration;
 
 /// Sessions at a time, unless told otherwise; each has a thread.
 pub const SESSIONS_MAX: usize = 256;
+/// Decoders of a catch-up pipeline, however many cores there are: they serve one session, whose thread
+/// sends what two to five of them decode, and have chunks under way for as long as it is slow.
+pub const CATCH_UP_DECODERS_MAX: usize = 8;
 /// Connections of one plane that have not shown who they are, at a time.
 pub const STRANGERS_MAX: usize = 512;
 /// How long they may take for it, TLS included.
