@@ -8,10 +8,11 @@ use super::shape::{self, Shape};
 use super::{AGAIN, AS_DIFFERENCE, GIVEN, Room, SIZES_BYTES, WHOLE, copy_short};
 use crate::event::HEADER_BYTES;
 
-/// Events of more than this many bytes on average are not packed: it would only copy them.
-const LARGE_BYTES: usize = 512;
+/// Events of more than this many bytes on average are not packed: it would only copy them. Rows of
+/// many columns have a few hundred, and much of each is as in the one before.
+const LARGE_BYTES: usize = 768;
 /// So many bytes decide whether events are large.
-const SAMPLE_BYTES: usize = 8 * 1024;
+const SAMPLE_BYTES: usize = 6 * 1024;
 /// So many events of a shape are written whole after one whose differences gained little.
 const WHOLE_AFTER_POOR: u8 = 15;
 /// An event's header and a block of its payload.

@@ -102,7 +102,13 @@ fn pieces_of_events_are_not_packed() {
 
 #[test]
 fn large_events_are_not_packed() {
-    for (size, small) in [(100, true), (400, true), (600, false), (5000, false)] {
+    for (size, small) in [
+        (100, true),
+        (600, true),
+        (750, true),
+        (850, false),
+        (5000, false),
+    ] {
         let events: Vec<u8> = (0..200)
             .flat_map(|_| event(row(8, 0), &vec![7; size]))
             .collect();

@@ -164,7 +164,7 @@ fn a_column_is_tried_again() {
 fn large_values_are_noticed_behind_small_ones() {
     let mut random = Random(5);
     let mut compressor = Compressor::default();
-    let alike = random.digits(700);
+    let alike = random.digits(1000);
     // So many that they are not packed.
     let rows: Vec<u8> = (0..90)
         .flat_map(|number| insert(number, &[&alike]))
