@@ -6,6 +6,7 @@
 
 pub mod compare;
 pub mod large_log;
+pub mod load;
 pub mod serving;
 pub mod synthetic;
 

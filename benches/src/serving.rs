@@ -85,4 +85,22 @@ impl Serving {
         let ticks: u64 = ticks(11)?.parse::<u64>()? + ticks(12)?.parse::<u64>()?;
         Ok(ticks as f64 / TICKS)
     }
+
+    /// How often its threads have gone to sleep and been woken: those that are there now.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn wake_ups(&self) -> Result<u64> {
+        let mut count = 0;
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            let Ok(status) = std::fs::read_to_string(task?.path().join("status")) else {
+                continue; // It has ended meanwhile.
+            };
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            count += line.context("no count")?.trim().parse::<u64>()?;
+        }
+        Ok(count)
+    }
 }

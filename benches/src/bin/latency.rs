@@ -17,6 +17,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use redostream_benches::load::pgbench;
 use redostream_benches::serving::{Serving, free_address};
 use redostream_client::protocol::control::From as Place;
 use redostream_client::{Options, Subscription};
@@ -82,7 +83,7 @@ impl Setting {
         primary.start()?;
         primary.sql("postgres", &format!("create database {DATABASE}"))?;
         primary.sql(DATABASE, "create table t (id int primary key, v text)")?;
-        pgbench(&primary, &["-i", "-s", "10", "-q"])?;
+        pgbench(&primary, DATABASE, &["-i", "-s", "10", "-q"])?;
         primary.create_slot(DATABASE, "judge")?;
         let standby = match through_standby {
             true => Some(primary.standby(&ClusterOptions::default())?),
@@ -159,7 +160,7 @@ async fn loaded(arguments: &Arguments, through_standby: bool) -> Result<()> {
     let setting = Setting::new(arguments, through_standby).await?;
     let (rate, seconds) = ((most / 2.0).to_string(), arguments.seconds.to_string());
     let load = ["-n", "-c", "4", "-j", "1", "-T", &seconds, "--rate", &rate];
-    pgbench(&setting.primary, &load)?;
+    pgbench(&setting.primary, DATABASE, &load)?;
     let title = format!(
         "pgbench at {:.0} of {most:.0} transactions a second, {}",
         most / 2.0,
@@ -185,7 +186,7 @@ fn kept_up(setting: &Setting) -> Result<f64> {
         let limit = rate.map(|rate| rate.to_string());
         let mut load = vec!["-n", "-c", "4", "-j", "1", "-T", "5"];
         load.extend(limit.iter().flat_map(|rate| ["--rate", rate.as_str()]));
-        let done = pgbench(&setting.primary, &load)?;
+        let done = pgbench(&setting.primary, DATABASE, &load)?;
         let (ended, since) = (now_us(), Instant::now());
         let mut last = -1;
         while last != setting.told_at.load(Ordering::Relaxed) {
@@ -198,23 +199,6 @@ fn kept_up(setting: &Setting) -> Result<f64> {
         }
         rate = Some(done * 0.7);
     }
-}
-
-/// Runs pgbench; gives its transactions a second.
-fn pgbench(cluster: &Cluster, arguments: &[&str]) -> Result<f64> {
-    let output = cluster
-        .client("pgbench", DATABASE)
-        .args(arguments)
-        .output()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    ensure!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let rate = text.lines().find_map(|line| line.strip_prefix("tps = "));
-    let number = rate.and_then(|rate| rate.split(' ').next()?.parse().ok());
-    Ok(number.unwrap_or_default())
 }
 
 async fn subscribe(serving: &Serving) -> Result<tokio::task::JoinHandle<Vec<i64>>> {
