@@ -44,7 +44,7 @@ impl Sleepers {
         }
     }
 
-    /// To be asked before looking for something to do.
+    /// To be asked before looking for something to do, and whether all is over.
     pub(super) fn seen(&self) -> Seen {
         Seen(self.changes.load(Ordering::SeqCst))
     }

@@ -36,12 +36,17 @@ impl<'s, 'a> Worker<'s, 'a> {
     }
 
     pub(super) fn run(mut self) {
-        while !self.shared.is_over() {
+        loop {
+            // First of all: what comes up from here on, the end too, is not slept through.
+            let seen = self.shared.sleepers.seen();
+            if self.shared.is_over() {
+                break;
+            }
             if self.shared.stop.is_stopped() {
                 self.shared.end_with(Ok(()));
                 break;
             }
-            if let Err(error) = self.step() {
+            if let Err(error) = self.step(seen) {
                 self.shared.end_with(Err(error));
             }
         }
@@ -95,8 +100,7 @@ impl<'s, 'a> Worker<'s, 'a> {
         self.shared.sleepers.wake(things.saturating_sub(own));
     }
 
-    pub(super) fn step(&mut self) -> Result<(), EngineError> {
-        let seen = self.shared.sleepers.seen();
+    fn step(&mut self, seen: Seen) -> Result<(), EngineError> {
         self.answer()?;
         if let Some(task) = self.find_task() {
             return self.decode(task);
