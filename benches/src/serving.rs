@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use redostream_testdata::cluster::Cluster;
 use tempfile::TempDir;
 
 /// Kernel clock ticks in a second, in which processor time is given.
@@ -65,6 +66,19 @@ impl Serving {
             eprintln!("{line}");
         }
         bail!("the server ended before it was ready")
+    }
+
+    /// As [`Self::start`], beside `cluster`, from which it streams by `slot`.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn beside(program: &Path, cluster: &Cluster, slot: &str, more: &[&str]) -> Result<Self> {
+        let (data, conninfo) = (
+            cluster.data().to_string_lossy(),
+            cluster.conninfo("postgres"),
+        );
+        let words = ["--pgdata", &*data, "--upstream", &conninfo, "--slot", slot];
+        Self::start(program, free_address()?, &[&words[..], more].concat())
     }
 
     /// Where its control plane listens.

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use redostream_benches::load::pgbench;
-use redostream_benches::serving::{Serving, free_address};
+use redostream_benches::serving::Serving;
 use redostream_client::protocol::control::From as Place;
 use redostream_client::{Options, Subscription};
 use redostream_testdata::cluster::{Cluster, ClusterOptions};
@@ -90,16 +90,7 @@ impl Setting {
             false => None,
         };
         let read = standby.as_ref().unwrap_or(&primary);
-        let (data, conninfo) = (read.data().to_string_lossy(), read.conninfo("postgres"));
-        let words = [
-            "--pgdata",
-            &*data,
-            "--upstream",
-            &conninfo,
-            "--slot",
-            "redostream",
-        ];
-        let serving = Serving::start(&arguments.server, free_address()?, &words)?;
+        let serving = Serving::beside(&arguments.server, read, "redostream", &[])?;
         let ours = subscribe(&serving).await?;
         let told_at = Arc::new(AtomicI64::new(0));
         let (judge, theirs) = receive(&primary, arguments.unix_socket, Arc::clone(&told_at))?;

@@ -5,13 +5,13 @@
 //! More decoders than cores show what the defaults of a larger machine cost where there is little to
 //! do, not how fast they are. Prints a Markdown table; takes a minute and a half.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
 use redostream_benches::load::pgbench;
-use redostream_benches::serving::{Serving, free_address};
+use redostream_benches::serving::Serving;
 use redostream_client::protocol::control::From as Place;
 use redostream_client::{Options, Subscription};
 use redostream_testdata::cluster::{Cluster, ClusterOptions};
@@ -63,7 +63,8 @@ fn taken(serving: &Serving) -> Result<(f64, f64)> {
 }
 
 async fn measure(arguments: &Arguments, decoders: usize, primary: &Cluster) -> Result<()> {
-    let serving = serve(&arguments.server, decoders, primary)?;
+    let (count, slot) = (decoders.to_string(), format!("decoders_{decoders}"));
+    let serving = Serving::beside(&arguments.server, primary, &slot, &["--decoders", &count])?;
     let subscription = subscribe(&serving).await?;
     tokio::time::sleep(REST).await;
     let before = taken(&serving)?;
@@ -85,22 +86,6 @@ async fn measure(arguments: &Arguments, decoders: usize, primary: &Cluster) -> R
     );
     subscription.abort();
     Ok(())
-}
-
-fn serve(program: &Path, decoders: usize, primary: &Cluster) -> Result<Serving> {
-    let (data, conninfo) = (primary.data().to_string_lossy(), primary.conninfo(DATABASE));
-    let (decoders, slot) = (decoders.to_string(), format!("decoders_{decoders}"));
-    let words = [
-        "--pgdata",
-        &*data,
-        "--upstream",
-        &conninfo,
-        "--slot",
-        &slot,
-        "--decoders",
-        &decoders,
-    ];
-    Serving::start(program, free_address()?, &words)
 }
 
 /// A subscriber that takes everything.

@@ -21,8 +21,10 @@ pub(super) struct Worker<'s, 'a> {
     pub(super) number: usize,
     /// What it decodes in.
     pub(super) scratch: Scratch,
-    /// So many tasks have come up here, and whether a chunk may be planned, and nobody was told yet.
-    offered: (usize, bool),
+    /// So many tasks have come up here, and nobody was woken for them yet.
+    offered_tasks: usize,
+    /// The same of a chunk that may be planned.
+    offered_planning: bool,
 }
 
 impl<'s, 'a> Worker<'s, 'a> {
@@ -31,7 +33,8 @@ impl<'s, 'a> Worker<'s, 'a> {
             shared,
             number,
             scratch: Scratch::default(),
-            offered: (0, false),
+            offered_tasks: 0,
+            offered_planning: false,
         }
     }
 
@@ -76,12 +79,12 @@ impl<'s, 'a> Worker<'s, 'a> {
 
     /// So many tasks have come up.
     pub(super) fn offer_tasks(&mut self, count: usize) {
-        self.offered.0 += count;
+        self.offered_tasks += count;
     }
 
     /// A chunk may be planned now. Whoever does so wakes another if there may be more.
     pub(super) fn offer_planning(&mut self) {
-        self.offered.1 = true;
+        self.offered_planning = true;
     }
 
     /// Others are to do what has come up: this worker is busy with something else.
@@ -95,8 +98,8 @@ impl<'s, 'a> Worker<'s, 'a> {
     }
 
     fn wake_all_but(&mut self, own: usize) {
-        let (tasks, planning) = std::mem::take(&mut self.offered);
-        let things = tasks + usize::from(planning);
+        let planning = std::mem::take(&mut self.offered_planning);
+        let things = std::mem::take(&mut self.offered_tasks) + usize::from(planning);
         self.shared.sleepers.wake(things.saturating_sub(own));
     }
 
